@@ -1,0 +1,51 @@
+# Two commands on a fresh machine: `make demo` and `make test`. PYTHON is any Python >= 3.11.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help venv demo test test-slow test-cross lint clean
+
+help:
+	@echo "make demo        install and animate an embedded example on the CPU -> out/demo.mp4, out/demo.png"
+	@echo "make test        install and run the tests (8 simulated devices, no accelerator)"
+	@echo "make test-slow   the tests that take minutes"
+	@echo "make test-cross  compare with live PyTorch libraries (installs torch==2.13.0)"
+	@echo "make lint        ruff and pyright"
+
+venv: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable ".[test]"
+	@touch $@
+
+$(VENV)/.linters: $(VENV)/.installed
+	$(PIP) --editable ".[lint]"
+	@touch $@
+
+$(VENV)-cross/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-cross
+	$(VENV)-cross/bin/python -m pip --disable-pip-version-check install --quiet --editable ".[test,cross]"
+	@touch $@
+
+demo: venv
+	$(BIN)/python -m realisdance_jax.demo --out out
+
+test: venv
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+test-slow: venv
+	$(BIN)/python -m pytest -q -m slow
+
+test-cross: $(VENV)-cross/.installed
+	$(VENV)-cross/bin/python -m pytest -q -m torch
+
+lint: $(VENV)/.linters
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+clean:
+	rm -rf $(VENV) $(VENV)-cross out

@@ -1,0 +1,173 @@
+"""Reading and writing the zip files of torch.save without torch, one tensor in memory at a time."""
+
+import re
+import struct
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from realisdance_jax.checkpoints.convert.lazy import LazyTensor, tensor_of_bytes, unexpected
+from realisdance_jax.checkpoints.convert.torch_globals import StoredTensor
+from realisdance_jax.checkpoints.convert.torch_pickle import pickle_state
+from realisdance_jax.checkpoints.convert.torch_unpickle import unpickle
+from realisdance_jax.checkpoints.convert.zip_entries import read_entry, zip_entries
+from realisdance_jax.shapes import typechecked
+from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.files import atomic_output, existing_file
+
+_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # pickled magic number
+_PICKLE_LIMIT = 64 << 20  # bytes; the official file needs 0.4 MB
+_REPEAT_LIMIT = 256 << 20  # bytes of a tensor whose strides repeat a smaller storage
+_WRAPPERS = ("state_dict", "module", "model")
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class TorchFile:
+    """A torch zip file: its whole plain structure, its state dict and the entries beside that.
+
+    content: what was saved, with a `LazyTensor` for each tensor.
+    tensors: the state dict, in file order.
+    extra: the other entries (epoch, global_step, ...); may hold `LazyTensor`s of an optimizer.
+    """
+
+    path: Path
+    content: Any
+    tensors: dict[str, LazyTensor]
+    extra: dict[Any, Any]
+
+
+@typechecked
+def open_torch_zip(path: str | Path) -> TorchFile:
+    """Structure of a torch.save file (zip format); tensor values are read later, on demand.
+
+    The state dict is the file itself or its entry `state_dict`, `module` or `model`.
+    Raises `UserError` for any other file, a damaged one, and for anything but tensors and plain
+    data in its pickle, none of which is run.
+    """
+    path = existing_file(path, "a torch file")
+    _check_magic(path)
+    entries = zip_entries(path)
+    roots = [name for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
+    if len(roots) != 1:
+        raise unexpected(path, "a zip file of torch.save", f"{len(roots)} data.pkl in it")
+    root = roots[0].removesuffix("data.pkl")
+    if f"{root}constants.pkl" in entries:
+        found = "a TorchScript program (save its state_dict() instead)"
+        raise unexpected(path, "a state dict", found)
+    if f"{root}byteorder" in entries:  # absent before PyTorch 2.1
+        order = _small_entry(path, entries[f"{root}byteorder"])
+        if order != b"little":
+            raise unexpected(path, "little-endian tensors", f"byte order {order[:16]!r}")
+    pickled = _small_entry(path, entries[roots[0]])
+    content = unpickle(pickled, str(path), partial(_lazy, path, entries, root))
+    return TorchFile(path, content, *_split(path, content))
+
+
+def _check_magic(path: Path) -> None:
+    with open(path, "rb") as file:
+        head = file.read(300)
+    expected = "the zip format of torch.save"
+    resave = "re-save it in a recent PyTorch: torch.save(torch.load(f, weights_only=True), f)"
+    if head.startswith(_LEGACY):
+        raise unexpected(path, expected, f"the one before PyTorch 1.6; {resave}")
+    if head[257:262] == b"ustar":
+        raise unexpected(path, expected, f"the tar format before PyTorch 0.2; {resave}")
+    if not head.startswith(b"PK\x03\x04"):
+        raise unexpected(path, expected, f"a file that starts with {head[:8]!r}")
+
+
+def _small_entry(path: Path, entry: zipfile.ZipInfo) -> bytes:
+    if entry.file_size > _PICKLE_LIMIT:
+        found = f"{entry.filename!r} of {entry.file_size}"
+        raise unexpected(path, f"at most {_PICKLE_LIMIT} bytes beside the tensors", found)
+    return read_entry(path, entry, 0, entry.file_size).tobytes()
+
+
+def _lazy(
+    path: Path, entries: Mapping[str, zipfile.ZipInfo], root: str, stored: StoredTensor
+) -> LazyTensor:
+    name, nbytes = f"{root}data/{stored.storage.key}", stored.storage.nbytes
+    entry = entries.get(name)
+    if entry is None or entry.file_size != nbytes:
+        found = "no such entry" if entry is None else entry.file_size
+        raise unexpected(path, f"{nbytes} bytes in {name!r}", found)
+    last = (stored.offset + _extent(stored)) * stored.dtype.itemsize
+    tensor = LazyTensor(stored.shape, stored.dtype, partial(_read_view, path, entry, stored))
+    if last > nbytes or tensor.nbytes > max(nbytes, _REPEAT_LIMIT):
+        raise unexpected(path, f"a tensor inside {name!r}", "one that does not fit in it")
+    return tensor
+
+
+def _extent(stored: StoredTensor) -> int:
+    """Elements from the first to the last one used."""
+    if 0 in stored.shape:
+        return 0
+    return 1 + sum((n - 1) * step for n, step in zip(stored.shape, stored.strides, strict=True))
+
+
+def _read_view(path: Path, entry: zipfile.ZipInfo, stored: StoredTensor) -> np.ndarray:
+    extent, item = _extent(stored), stored.dtype.itemsize
+    raw = read_entry(path, entry, stored.offset * item, extent * item)
+    flat = tensor_of_bytes(raw, stored.dtype, (extent,))
+    if extent == 0:
+        return flat.reshape(stored.shape)
+    steps = [0 if n == 1 else d * item for n, d in zip(stored.shape, stored.strides, strict=True)]
+    view = np.ndarray(stored.shape, stored.dtype, flat.view(np.uint8).data, strides=steps)
+    return view if view.flags.c_contiguous else np.array(view, order="C")
+
+
+def _split(path: Path, content: Any) -> tuple[dict[str, LazyTensor], dict[Any, Any]]:
+    """State dict and everything beside it."""
+    expected = "a dict of tensors"
+    if type(content) is not dict:
+        raise unexpected(path, expected, f"a {type(content).__name__}")
+    wrappers = [n for n in _WRAPPERS if type(content.get(n)) is dict and _tensors(content[n])]
+    state = content[wrappers[0]] if wrappers else content
+    tensors = _tensors(state)
+    if not tensors:
+        keys = ", ".join(str(key)[:40] for key in list(content)[:8]) or "nothing"
+        raise unexpected(path, expected, f"a dict without tensors (entries: {keys})")
+    extra = {k: v for k, v in content.items() if k not in wrappers[:1]} | dict(state)
+    return tensors, {k: v for k, v in extra.items() if k not in tensors}
+
+
+def _tensors(state: Mapping[Any, Any]) -> dict[str, LazyTensor]:
+    return {k: v for k, v in state.items() if type(k) is str and isinstance(v, LazyTensor)}
+
+
+@typechecked
+def write_torch_zip(path: str | Path, state: Mapping[str, Any]) -> None:
+    """Write `state` so that torch.load(weights_only=True), also with mmap=True, reads it.
+
+    `state` may nest dicts, lists, tuples, text, numbers, booleans, None, arrays and `LazyTensor`s;
+    these are read one after another while writing. The file appears whole or not at all, and equal
+    states give equal files.
+    Raises `UserError` when the file cannot be written, `TypeError` for other contents.
+    """
+    pickled, tensors = pickle_state(state)
+    try:
+        with atomic_output(path) as partial_path, zipfile.ZipFile(partial_path, "w") as archive:
+            _add(archive, "data.pkl", memoryview(pickled))
+            _add(archive, "byteorder", memoryview(b"little"))
+            for key, tensor in tensors.items():
+                _add(archive, f"data/{key}", tensor.dense_bytes(f"{path}: tensor {key}"))
+            _add(archive, "version", memoryview(b"3\n"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot write it ({error.strerror})") from None
+
+
+def _add(archive: zipfile.ZipFile, name: str, payload: memoryview) -> None:
+    info = zipfile.ZipInfo(f"archive/{name}")  # dated 1980: equal states, equal files
+    info.file_size = len(payload)
+    large = len(payload) * 1.05 > zipfile.ZIP64_LIMIT
+    header = 30 + len(info.filename) + (20 if large else 0) + 4
+    padding = -(archive.start_dir + header) % _ALIGNMENT
+    info.extra = struct.pack("<2sH", b"FB", padding) + bytes(padding)  # the tag torch pads with
+    with archive.open(info, "w", force_zip64=large) as entry:
+        entry.write(payload)

@@ -1,0 +1,50 @@
+"""Weights in and out: `python -m realisdance_jax.convert to-jax|to-torch|inspect`."""
+
+from pathlib import Path
+
+from realisdance_jax.checkpoints.convert.inspect import describe
+from realisdance_jax.checkpoints.convert.to_jax import Request, convert_to_jax
+from realisdance_jax.checkpoints.convert.to_torch import convert_to_torch
+from realisdance_jax.utils.cli import Parser
+from realisdance_jax.utils.errors import exit_on_user_error
+
+
+def make_parser() -> Parser:
+    """The command line."""
+    parser = Parser(prog="realisdance_jax.convert", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    to_jax = commands.add_parser("to-jax", help="PyTorch files -> weights folder")
+    to_jax.add_argument("--checkpoint", type=Path, help="RealisDance .ckpt or .safetensors")
+    to_jax.add_argument("--base", type=Path, help="Stable Diffusion 1.5 folder or single file")
+    to_jax.add_argument("--vae", type=Path, help="VAE folder or file (default: the base's)")
+    to_jax.add_argument("--image-encoder", type=Path, help="DINOv2 folder or file")
+    to_jax.add_argument("--motion", type=Path, help="AnimateDiff mm_v2.ckpt")
+    to_jax.add_argument("--out", type=Path, required=True, help="weights folder to write")
+    to_jax.add_argument("--seed", type=int, default=0, help="of newly initialised layers")
+    to_torch = commands.add_parser("to-torch", help="weights folder -> official checkpoint")
+    to_torch.add_argument("--weights", type=Path, required=True, help="weights folder")
+    to_torch.add_argument("--out", type=Path, required=True, help=".ckpt or .safetensors to write")
+    inspect = commands.add_parser("inspect", help="say what a file or folder is")
+    inspect.add_argument("path", type=Path, metavar="FILE")
+    return parser
+
+
+def main() -> None:
+    options = make_parser().parse_args()
+    if options.command == "inspect":
+        for line in describe(options.path):
+            print(line)
+        return
+    if options.command == "to-torch":
+        count = convert_to_torch(options.weights, options.out)
+        print(f"wrote {options.out}: {count} tensors")
+        return
+    request = Request(
+        options.checkpoint, options.base, options.vae, options.image_encoder, options.motion
+    )
+    manifest = convert_to_jax(request, options.out, options.seed)
+    print(f"wrote {options.out}: hash {manifest.weight_hash}")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

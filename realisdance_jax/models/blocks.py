@@ -1,0 +1,154 @@
+"""Down, middle and up blocks of the UNet. Spatial transformers and motion modules are optional parts."""
+
+from collections.abc import Iterator
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from realisdance_jax.models.config import MotionConfig
+from realisdance_jax.models.motion import MotionModule
+from realisdance_jax.models.resnet import Downsample, ResnetBlock, Upsample
+from realisdance_jax.models.transformer import Features, ReferenceKV, SpatialTransformer
+from realisdance_jax.shapes import Array
+
+
+class _Level(nn.Module):
+    """What the blocks share: `count` resnets, each with an optional transformer and motion module."""
+
+    width: int
+    count: int
+    heads: int
+    groups: int
+    key: str
+    attention: bool
+    motion: MotionConfig | None
+    dtype: jnp.dtype = jnp.float32
+
+    def make_resnets(self, count: int) -> list[ResnetBlock]:
+        return [
+            ResnetBlock(self.width, self.groups, self.dtype, name=f"resnets.{i}")
+            for i in range(count)
+        ]
+
+    def make_attentions(self) -> list[SpatialTransformer]:
+        return [
+            SpatialTransformer(
+                self.width,
+                self.heads,
+                self.groups,
+                f"{self.key}.attentions.{i}",
+                self.dtype,
+                name=f"attentions.{i}",
+            )
+            for i in range(self.count if self.attention else 0)
+        ]
+
+    def make_motions(self) -> list[MotionModule]:
+        count = 0 if self.motion is None else self.count
+        return [
+            MotionModule(self.motion, self.groups, self.dtype, name=f"motion_modules.{i}")
+            for i in range(count)
+        ]
+
+    def transformers(self) -> Iterator[SpatialTransformer]:
+        yield from self.attentions
+
+    def attend_and_move(
+        self,
+        i: int,
+        x: Array,
+        context: Array,
+        reference: ReferenceKV | None,
+        keep: Array | None,
+        features: Features,
+    ) -> Array:
+        """Transformer i (its normed tokens go to `features`), then motion module i, where present."""
+        if self.attention:
+            x, normed = self.attentions[i](x, context, reference, keep)
+            features.update(normed)
+        return self.motions[i](x) if self.motions else x
+
+
+class DownBlock(_Level):
+    """resnet, transformer, motion per layer; a skip after each; then the downsampler and its skip."""
+
+    downsample: bool = True
+
+    def setup(self):
+        self.resnets = self.make_resnets(self.count)
+        self.attentions = self.make_attentions()
+        self.motions = self.make_motions()
+        if self.downsample:
+            self.downsampler = Downsample(self.width, self.dtype, name="downsamplers.0")
+
+    def __call__(
+        self,
+        x: Array,
+        time: Array,
+        context: Array,
+        reference: ReferenceKV | None = None,
+        keep: Array | None = None,
+    ) -> tuple[Array, list[Array], Features]:
+        skips: list[Array] = []
+        features: Features = {}
+        for i, resnet in enumerate(self.resnets):
+            x = self.attend_and_move(i, resnet(x, time), context, reference, keep, features)
+            skips.append(x)
+        if self.downsample:
+            x = self.downsampler(x)
+            skips.append(x)
+        return x, skips, features
+
+
+class MidBlock(_Level):
+    """resnet, transformer, resnet; no motion modules (parity.md: H11)."""
+
+    def setup(self):
+        self.resnets = self.make_resnets(2)
+        self.attentions = self.make_attentions()
+        self.motions = self.make_motions()
+
+    def __call__(
+        self,
+        x: Array,
+        time: Array,
+        context: Array,
+        reference: ReferenceKV | None = None,
+        keep: Array | None = None,
+    ) -> tuple[Array, Features]:
+        features: Features = {}
+        x = self.resnets[0](x, time)
+        x = self.attend_and_move(0, x, context, reference, keep, features)
+        return self.resnets[1](x, time), features
+
+
+class UpBlock(_Level):
+    """Per layer: concatenate the next skip, resnet, transformer, motion; then upsample to `size`."""
+
+    upsample: bool = True
+
+    def setup(self):
+        self.resnets = self.make_resnets(self.count)
+        self.attentions = self.make_attentions()
+        self.motions = self.make_motions()
+        if self.upsample:
+            self.upsampler = Upsample(self.width, self.dtype, name="upsamplers.0")
+
+    def __call__(
+        self,
+        x: Array,
+        skips: list[Array],
+        size: tuple[int, int] | None,
+        time: Array,
+        context: Array,
+        reference: ReferenceKV | None = None,
+        keep: Array | None = None,
+    ) -> tuple[Array, Features]:
+        """`skips` in order of use; `size` is the height and width of the next level's skips."""
+        features: Features = {}
+        for i, (resnet, skip) in enumerate(zip(self.resnets, skips, strict=True)):
+            x = resnet(jnp.concatenate([x, skip], axis=-1), time)
+            x = self.attend_and_move(i, x, context, reference, keep, features)
+        if self.upsample:
+            x = self.upsampler(x, *size)
+        return x, features

@@ -1,0 +1,150 @@
+"""Leaf layers with float32 parameters, a compute dtype and logical axis names on every parameter.
+
+Module names are the PyTorch ones, dots included, so that a parameter's path joined with dots *is*
+its name in the official checkpoint, up to `kernel`/`scale` for `weight` (checkpoints/convert).
+"""
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+from realisdance_jax.shapes import Array
+
+
+def uniform_fan_in(fan_in: int) -> nn.initializers.Initializer:
+    """Uniform in +-1/sqrt(fan_in), what PyTorch gives new layers."""
+    limit = 1.0 / math.sqrt(fan_in)
+
+    def init(key: Array, shape: Sequence[int], dtype=jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+    return init
+
+
+def named(init: nn.initializers.Initializer, *axes: str) -> nn.initializers.Initializer:
+    """`init` whose parameter carries the logical axis names `axes`."""
+    return nn.with_logical_partitioning(init, axes)
+
+
+class Linear(nn.Module):
+    """Affine map of the last axis. `axes` are the logical names of the kernel's two axes."""
+
+    features: int
+    axes: tuple[str, str]
+    use_bias: bool = True
+    zero_init: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        fan_in = x.shape[-1]
+        init = nn.initializers.zeros if self.zero_init else uniform_fan_in(fan_in)
+        kernel = self.param("kernel", named(init, *self.axes), (fan_in, self.features))
+        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        if self.use_bias:
+            bias = self.param("bias", named(init, self.axes[1]), (self.features,))
+            y = y + bias.astype(self.dtype)
+        return y
+
+
+class Conv(nn.Module):
+    """2-D convolution over `... h w c` with symmetric padding (parity.md: H21); leading axes are folded."""
+
+    features: int
+    kernel_size: int = 3
+    stride: int = 1
+    padding: int | None = None
+    groups: int = 1
+    zero_init: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        k, in_width = self.kernel_size, x.shape[-1] // self.groups
+        pad = k // 2 if self.padding is None else self.padding
+        init = nn.initializers.zeros if self.zero_init else uniform_fan_in(k * k * in_width)
+        kernel = self.param(
+            "kernel",
+            named(init, "conv_h", "conv_w", "conv_in", "conv_out"),
+            (k, k, in_width, self.features),
+        )
+        bias = self.param("bias", named(init, "conv_out"), (self.features,))
+        y = jax.lax.conv_general_dilated(
+            x.reshape((-1, *x.shape[-3:])).astype(self.dtype),
+            kernel.astype(self.dtype),
+            (self.stride, self.stride),
+            ((pad, pad), (pad, pad)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=self.groups,
+        )
+        y = y + bias.astype(self.dtype)
+        return y.reshape((*x.shape[:-3], *y.shape[-3:]))
+
+
+def group_normalise(x: Array, groups: int, eps: float, over_frames: bool = False) -> Array:
+    """`b f h w c` in float32 with mean 0 and variance 1 per clip or frame and group.
+
+    Two passes: one pass (mean of squares less squared mean) cancels where the variance is small.
+    """
+    grouped = rearrange(x.astype(jnp.float32), "b f h w (g i) -> b f h w g i", g=groups)
+    axes = (1, 2, 3, 5) if over_frames else (2, 3, 5)
+    centred = grouped - grouped.mean(axes, keepdims=True)
+    variance = jnp.square(centred).mean(axes, keepdims=True)
+    return (centred * jax.lax.rsqrt(variance + eps)).reshape(x.shape)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation of `b f h w c`, statistics in float32.
+
+    `over_frames` takes them over all frames of a clip, else per frame (parity.md: H2).
+    """
+
+    groups: int
+    eps: float
+    over_frames: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        c = x.shape[-1]
+        scale = self.param("scale", named(nn.initializers.ones, "norm"), (c,))
+        bias = self.param("bias", named(nn.initializers.zeros, "norm"), (c,))
+        y = group_normalise(x, self.groups, self.eps, self.over_frames)
+        return (y * scale + bias).astype(self.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation of the last axis, statistics in float32."""
+
+    eps: float = 1e-5
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        c = x.shape[-1]
+        scale = self.param("scale", named(nn.initializers.ones, "norm"), (c,))
+        bias = self.param("bias", named(nn.initializers.zeros, "norm"), (c,))
+        x = x.astype(jnp.float32)
+        centred = x - x.mean(-1, keepdims=True)
+        variance = jnp.square(centred).mean(-1, keepdims=True)
+        y = centred * jax.lax.rsqrt(variance + self.eps)
+        return (y * scale + bias).astype(self.dtype)
+
+
+class GEGLU(nn.Module):
+    """Feed-forward `net.2(value * gelu(gate))`, value half first, exact GELU (parity.md: H19)."""
+
+    inner: int
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        hidden = Linear(2 * self.inner, ("embed", "mlp"), dtype=self.dtype, name="net.0.proj")(x)
+        value, gate = jnp.split(hidden, 2, axis=-1)
+        y = value * nn.gelu(gate, approximate=False)
+        return Linear(self.features, ("mlp", "embed"), dtype=self.dtype, name="net.2")(y)

@@ -1,0 +1,146 @@
+"""The one UNet: reference, image-stage main and video-stage main differ in configuration only."""
+
+from collections.abc import Iterator
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from realisdance_jax.models.blocks import DownBlock, MidBlock, UpBlock
+from realisdance_jax.models.config import MotionConfig, UNetConfig
+from realisdance_jax.models.layers import Conv, GroupNorm, Linear
+from realisdance_jax.models.transformer import Features, ReferenceKV, SpatialTransformer
+from realisdance_jax.shapes import Array, Float
+
+
+def timestep_embedding(t: Array, width: int) -> Array:
+    """`b` diffusion times -> `b width`: cosines, then sines, of t * 10000^(-i / half) (parity.md: H18)."""
+    half = width // 2
+    frequency = np.exp(-np.log(10000.0) * np.arange(half, dtype=np.float64) / half)
+    angle = t.astype(jnp.float32)[:, None] * jnp.asarray(frequency, jnp.float32)
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+class TimeEmbedding(nn.Module):
+    """linear_1, SiLU, linear_2."""
+
+    width: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        axes = ("embed", "time")
+        x = nn.silu(Linear(self.width, axes, dtype=self.dtype, name="linear_1")(x))
+        return Linear(self.width, ("embed", "time"), dtype=self.dtype, name="linear_2")(x)
+
+
+class UNet(nn.Module):
+    """Stable Diffusion 1.5 UNet over frames `b f h w c`; an image is a clip of one frame.
+
+    Any latent height and width: levels halve rounding up, upsampling resizes to the skip (H17).
+    """
+
+    config: UNetConfig
+    motion: MotionConfig | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        c, widths = self.config, self.config.widths
+        levels = len(widths)
+        self.conv_in = Conv(widths[0], dtype=self.dtype)
+        self.time_embedding = TimeEmbedding(4 * widths[0], self.dtype)
+
+        def shared(level: int, path: str) -> dict:
+            return {
+                "width": widths[level],
+                "heads": c.heads[level],
+                "groups": c.norm_groups,
+                "key": path,
+                "attention": c.attention_levels[level],
+                "motion": self.motion,
+                "dtype": self.dtype,
+                "name": path,
+            }
+
+        self.down_blocks = [
+            DownBlock(
+                count=c.layers_per_block,
+                downsample=level < levels - 1,
+                **shared(level, f"down_blocks.{level}"),
+            )
+            for level in range(levels)
+        ]
+        middle = shared(levels - 1, "mid_block") | {"attention": True, "motion": None}
+        self.mid_block = MidBlock(count=1, **middle)
+        self.up_blocks = [
+            UpBlock(
+                count=c.layers_per_block + 1,
+                upsample=i < levels - 1,
+                **shared(levels - 1 - i, f"up_blocks.{i}"),
+            )
+            for i in range(levels)
+        ]
+        self.conv_norm_out = GroupNorm(c.norm_groups, eps=1e-5, over_frames=True, dtype=self.dtype)
+        self.conv_out = Conv(c.out_channels, dtype=self.dtype)
+
+    def transformers(self) -> Iterator[SpatialTransformer]:
+        """Every spatial transformer, in the order of the forward pass."""
+        for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
+            yield from block.transformers()
+
+    def reference_kv(self, features: Features) -> ReferenceKV:
+        """Keys and values `b m k d`, by this UNet's own projections, of reference tokens `b m c`."""
+        return {
+            transformer.block.key: transformer.block.attn1.key_value(
+                features[transformer.block.key]
+            )
+            for transformer in self.transformers()
+            if transformer.block.key in features
+        }
+
+    def __call__(
+        self,
+        sample: Float[Array, "b f h w c"],
+        t: Array,
+        context: Float[Array, "_ m d"],
+        pose: tuple[Array, ...] | None = None,
+        reference: ReferenceKV | None = None,
+        keep: Array | None = None,
+    ) -> tuple[Float[Array, "b f h w o"], Features]:
+        """Predict from noisy latents.
+
+        Args:
+          sample: latents.
+          t: `b` diffusion times.
+          context: image tokens after the projector, one set per clip.
+          pose: outputs of the pose guider, one for conv_in and one per down block.
+          reference: K/V by block path, joined to that block's own; None is plain self-attention.
+          keep: `b` bools, which examples attend to the reference.
+
+        Returns:
+          The prediction (float32) and the normed tokens of every block, which make this UNet's
+          features when it serves as the reference.
+        """
+        time = self.time_embedding(timestep_embedding(t, self.config.widths[0]))
+        joint = (time, context, reference, keep)
+        features: Features = {}
+        x = self.conv_in(sample)
+        if pose is not None:
+            x = x + pose[0]
+        skips = [x]
+        for i, block in enumerate(self.down_blocks):
+            x, own_skips, normed = block(x, *joint)
+            features.update(normed)
+            if pose is not None:
+                # The block's last skip is this very tensor, so it carries the pose too (parity.md: H1).
+                x = own_skips[-1] = x + pose[i + 1]
+            skips.extend(own_skips)
+        x, normed = self.mid_block(x, *joint)
+        features.update(normed)
+        for block in self.up_blocks:
+            own_skips = [skips.pop() for _ in range(block.count)]
+            size = skips[-1].shape[2:4] if skips else None
+            x, normed = block(x, own_skips, size, *joint)
+            features.update(normed)
+        x = self.conv_out(nn.silu(self.conv_norm_out(x)))
+        return x.astype(jnp.float32), features
