@@ -1,4 +1,4 @@
-"""Array types for public signatures: `Float[Array, "b f h w c"]`, checked in tests, free at run time.
+"""Array types for public signatures: `Float[Array, "b f h w c"]`, checked in tests, else free.
 
 Letters: b batch, f frames, h w height and width, c channels, n queries (own tokens), m context
 tokens, k attention heads, d head size; t is diffusion time. Upper-case H W are pixels.
@@ -7,7 +7,7 @@ tokens, k attention heads, d head size; t is diffusion time. Upper-case H W are 
 import importlib
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from jax import Array
 from jaxtyping import Bool, Float, Int, UInt8, jaxtyped
@@ -18,8 +18,8 @@ F = TypeVar("F", bound=Callable)
 
 
 def typechecked(function: F) -> F:
-    """Check shapes and types at every call when REALISDANCE_TYPECHECK=1 (tests); else return `function` unchanged."""
+    """Check shapes and types at every call if REALISDANCE_TYPECHECK=1 (tests), else do nothing."""
     if os.environ.get("REALISDANCE_TYPECHECK") != "1":
         return function
     beartype = importlib.import_module("beartype").beartype
-    return jaxtyped(function, typechecker=beartype)
+    return cast(F, jaxtyped(function, typechecker=beartype))

@@ -1,4 +1,4 @@
-"""Eight simulated CPU devices, shape checks on, a shared compilation cache; set before jax loads."""
+"""Eight simulated CPU devices, shape checks, a shared compilation cache; set before jax loads."""
 
 import os
 import tempfile

@@ -112,7 +112,7 @@ def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def tolerance(key: str, bound: float) -> float:
-    """`bound`, or 8 times the float32-against-float64 gap of the official code where that is larger."""
+    """`bound`, or 8 times the float32 to float64 gap of the official code where that is larger."""
     floor = noise_floor().get(key)
     if floor is None:
         return bound

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -47,18 +47,18 @@ class Origin:
 class Manifest:
     """`config.json`. `components` maps each stored component to the SHA-256 of its tensors.
 
-    `uncond` is the unconditional branch the weights were trained for: zero tokens (`fake`, converted
-    weights) or DINOv2 of a zero picture (`image`; parity.md: H4). `fresh` names components that
-    hold newly initialised tensors.
+    `uncond` is the unconditional branch the weights are for: zero tokens (`fake`, converted ones)
+    or DINOv2 of a zero picture (`image`; parity.md: H4). `fresh` names components that hold newly
+    initialised tensors.
     """
 
     format: int
     model: RealisDanceConfig
-    schedule: ScheduleConfig = ScheduleConfig()
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     uncond: Literal["fake", "image"] = "fake"
     components: dict[str, str] = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
-    origin: Origin = Origin()
+    origin: Origin = field(default_factory=Origin)
     sources: tuple[str, ...] = ()
 
     @property
@@ -114,7 +114,7 @@ def abstract_components(config: RealisDanceConfig) -> Mapping[str, dict]:
 def hash_tensors(variables: Mapping) -> str:
     """SHA-256 over names, shapes, dtypes and bytes of all leaves in name order."""
     digest = hashlib.sha256()
-    for path, leaf in sorted(traverse_util.flatten_dict(dict(variables)).items()):
+    for path, leaf in sorted(_leaves(variables).items()):
         array = np.ascontiguousarray(leaf)
         digest.update(f"{'.'.join(path)} {array.shape} {array.dtype}\n".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
@@ -146,11 +146,12 @@ def load_component(
     if sharding is None:
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
-    def target(path: tuple[str, ...], leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        kept = jnp.float32 if path[0] == BUFFERS else dtype
+    def target(name: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        kept = jnp.float32 if name[0] == BUFFERS else dtype
         return jax.ShapeDtypeStruct(leaf.shape, kept, sharding=sharding)
 
-    wanted = traverse_util.path_aware_map(target, abstract_components(manifest.model)[component])
+    stored_shapes = abstract_components(manifest.model)[component]
+    wanted = dict(traverse_util.path_aware_map(target, stored_shapes))
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         _check_shapes(path, checkpointer, wanted)
         restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
@@ -159,14 +160,18 @@ def load_component(
         )
 
 
+def _leaves(tree: Mapping) -> dict[tuple[str, ...], Any]:
+    return cast(dict, traverse_util.flatten_dict(dict(tree)))
+
+
 def _check_shapes(path: Path, checkpointer: ocp.Checkpointer, wanted: dict) -> None:
     try:
-        stored = checkpointer.metadata(path).item_metadata.tree
-        found = {k: tuple(v.shape) for k, v in traverse_util.flatten_dict(stored).items()}
+        metadata: Any = checkpointer.metadata(path).item_metadata
+        found = {name: tuple(leaf.shape) for name, leaf in _leaves(metadata.tree).items()}
     except (OSError, ValueError, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0][:120]
         raise UserError(f"{path}: expected an Orbax checkpoint, found {reason}") from None
-    for name, leaf in traverse_util.flatten_dict(wanted).items():
+    for name, leaf in _leaves(wanted).items():
         if found.get(name) != leaf.shape:
             raise UserError(
                 f"{path}: {'.'.join(name[1:])}: expected shape {list(leaf.shape)} "

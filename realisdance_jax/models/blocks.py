@@ -1,4 +1,4 @@
-"""Down, middle and up blocks of the UNet. Spatial transformers and motion modules are optional parts."""
+"""Down, middle and up blocks of the UNet; spatial transformers and motion modules are optional."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from realisdance_jax.shapes import Array
 
 
 class _Level(nn.Module):
-    """What the blocks share: `count` resnets, each with an optional transformer and motion module."""
+    """Shared by the blocks: `count` resnets, each with optional transformer and motion module."""
 
     width: int
     count: int
@@ -44,10 +44,11 @@ class _Level(nn.Module):
         ]
 
     def make_motions(self) -> list[MotionModule]:
-        count = 0 if self.motion is None else self.count
+        if self.motion is None:
+            return []
         return [
             MotionModule(self.motion, self.groups, self.dtype, name=f"motion_modules.{i}")
-            for i in range(count)
+            for i in range(self.count)
         ]
 
     def transformers(self) -> Iterator[SpatialTransformer]:
@@ -62,7 +63,7 @@ class _Level(nn.Module):
         keep: Array | None,
         features: Features,
     ) -> Array:
-        """Transformer i (its normed tokens go to `features`), then motion module i, where present."""
+        """Transformer i (normed tokens go to `features`), then motion module i, where present."""
         if self.attention:
             x, normed = self.attentions[i](x, context, reference, keep)
             features.update(normed)
@@ -70,7 +71,7 @@ class _Level(nn.Module):
 
 
 class DownBlock(_Level):
-    """resnet, transformer, motion per layer; a skip after each; then the downsampler and its skip."""
+    """resnet, transformer, motion per layer, a skip after each; then downsampler and its skip."""
 
     downsample: bool = True
 
@@ -123,7 +124,7 @@ class MidBlock(_Level):
 
 
 class UpBlock(_Level):
-    """Per layer: concatenate the next skip, resnet, transformer, motion; then upsample to `size`."""
+    """Per layer: concatenate next skip, resnet, transformer, motion; then upsample to `size`."""
 
     upsample: bool = True
 
@@ -138,7 +139,7 @@ class UpBlock(_Level):
         self,
         x: Array,
         skips: list[Array],
-        size: tuple[int, int] | None,
+        size: tuple[int, ...],
         time: Array,
         context: Array,
         reference: ReferenceKV | None = None,
@@ -150,5 +151,6 @@ class UpBlock(_Level):
             x = resnet(jnp.concatenate([x, skip], axis=-1), time)
             x = self.attend_and_move(i, x, context, reference, keep, features)
         if self.upsample:
-            x = self.upsampler(x, *size)
+            height, width = size
+            x = self.upsampler(x, height, width)
         return x, features

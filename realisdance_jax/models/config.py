@@ -1,4 +1,4 @@
-"""What defines a model: widths, depths and conditions. Read from checkpoints, written to weights JSON."""
+"""What defines a model: widths, depths, conditions. Read from checkpoints, kept in config.json."""
 
 from dataclasses import dataclass
 
@@ -77,10 +77,10 @@ class VAEConfig:
 
 @dataclass(frozen=True)
 class RealisDanceConfig:
-    """The whole model. `motion=None` is the image stage (stage 1), a `MotionConfig` the video stage.
+    """The whole model. `motion=None` is the image stage (stage 1), otherwise the video stage.
 
-    `reference_blocks` says which transformer blocks read the reference: all 16 (`full`) or those of
-    the middle and the up path (`midup`).
+    `reference_blocks` says which transformer blocks read the reference: all 16 (`full`) or those
+    of the middle and the up path (`midup`).
     """
 
     unet: UNetConfig = UNetConfig()

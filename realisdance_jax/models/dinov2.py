@@ -108,7 +108,8 @@ class DinoV2(nn.Module):
     @nn.compact
     def __call__(self, image: Float[Array, "b H W c"]) -> Float[Array, "b m d"]:
         c = self.config
-        token = named(nn.initializers.normal(0.02), "token", "token", "embed")
+        # Flax refuses a name that stands twice on one array.
+        token = named(nn.initializers.normal(0.02), None, "token", "embed")
         cls = self.param("embeddings.cls_token", token, (1, 1, c.width))
         # Unused in the forward pass; kept so that the file of the encoder maps one to one.
         mask = named(nn.initializers.zeros, "token", "embed")

@@ -25,8 +25,8 @@ def uniform_fan_in(fan_in: int) -> nn.initializers.Initializer:
     return init
 
 
-def named(init: nn.initializers.Initializer, *axes: str) -> nn.initializers.Initializer:
-    """`init` whose parameter carries the logical axis names `axes`."""
+def named(init: nn.initializers.Initializer, *axes: str | None) -> nn.initializers.Initializer:
+    """`init` whose parameter carries the logical axis names `axes`, None for an axis of size 1."""
     return nn.with_logical_partitioning(init, axes)
 
 
@@ -52,7 +52,7 @@ class Linear(nn.Module):
 
 
 class Conv(nn.Module):
-    """2-D convolution over `... h w c` with symmetric padding (parity.md: H21); leading axes are folded."""
+    """2-D convolution of `... h w c`, symmetric padding (parity.md: H21); leading axes fold."""
 
     features: int
     kernel_size: int = 3

@@ -75,7 +75,7 @@ class TemporalBlock(nn.Module):
 
 
 class MotionModule(nn.Module):
-    """`b f h w c` -> same: GroupNorm per frame, Linear in, block, zero-initialised Linear out, residual.
+    """`b f h w c` -> same: GroupNorm per frame, Linear, block, zero-initialised Linear, residual.
 
     Raises ValueError above `config.max_frames` frames.
     """

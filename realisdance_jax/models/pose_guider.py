@@ -88,7 +88,8 @@ class PoseGuider(nn.Module):
         ]
         self.motions = [
             MotionModule(self.motion, self.groups, self.dtype, name=f"motion_modules.{i}")
-            for i in range(0 if self.motion is None else len(widths))
+            for i, _ in enumerate(widths)
+            if self.motion is not None
         ]
         self.out_projections = [
             Conv(

@@ -8,7 +8,7 @@ from realisdance_jax.shapes import Array
 
 
 class Projector(nn.Module):
-    """post_proj(LN(identity(x) + GEGLU(x))), inner width 2 c; a new one outputs zeros (parity.md: H23)."""
+    """post_proj(LN(identity(x) + GEGLU(x))), inner width 2 c; zero when new (parity.md: H23)."""
 
     features: int
     dtype: jnp.dtype = jnp.float32

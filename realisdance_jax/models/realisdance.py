@@ -102,7 +102,7 @@ class RealisDance(nn.Module):
         conditions: Float[Array, "b f H W k"],
         keep: Bool[Array, "b"] | None = None,
     ) -> Float[Array, "b f h w c"]:
-        """The training forward. `keep` marks examples that attend to the reference (all if None)."""
+        """The training forward. `keep` marks examples that see the reference (all if None)."""
         context = self.project(tokens)
         reference = self.reference_kv(self.encode_reference(reference_latents, context))
         pose = self.guide(self.encode_pose(conditions)[0])

@@ -8,7 +8,7 @@ from realisdance_jax.shapes import Array
 
 
 class ResnetBlock(nn.Module):
-    """norm1, SiLU, conv1, + time, norm2, SiLU, conv2, + input; norms span all frames (parity.md: H2)."""
+    """norm, SiLU, conv, + time, norm, SiLU, conv, + input; norms span frames (parity.md: H2)."""
 
     width: int
     groups: int

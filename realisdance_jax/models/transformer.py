@@ -76,7 +76,7 @@ class TransformerBlock(nn.Module):
 
     def cross_attention(self, x: Array, context: Array) -> Array:
         """All frames of a clip see the same tokens: K/V are made once, frames fold into queries."""
-        b, f, n, _ = x.shape
+        b, f = x.shape[:2]
         k, v = self.attn2.key_value(jnp.broadcast_to(context, (b, *context.shape[1:])))
         q = self.attn2.query(rearrange(x, "b f n c -> b (f n) c"))
         return rearrange(self.attn2.output(attend(q, k, v)), "b (f n) c -> b f n c", f=f)

@@ -14,7 +14,7 @@ from realisdance_jax.shapes import Array, Float
 
 
 def timestep_embedding(t: Array, width: int) -> Array:
-    """`b` diffusion times -> `b width`: cosines, then sines, of t * 10000^(-i / half) (parity.md: H18)."""
+    """`b` times -> `b width`: cosines, then sines, of t * 10000^(-i / half) (parity.md: H18)."""
     half = width // 2
     frequency = np.exp(-np.log(10000.0) * np.arange(half, dtype=np.float64) / half)
     angle = t.astype(jnp.float32)[:, None] * jnp.asarray(frequency, jnp.float32)
@@ -89,7 +89,7 @@ class UNet(nn.Module):
             yield from block.transformers()
 
     def reference_kv(self, features: Features) -> ReferenceKV:
-        """Keys and values `b m k d`, by this UNet's own projections, of reference tokens `b m c`."""
+        """Keys and values `b m k d`, by this UNet's projections, of reference tokens `b m c`."""
         return {
             transformer.block.key: transformer.block.attn1.key_value(
                 features[transformer.block.key]
@@ -132,14 +132,14 @@ class UNet(nn.Module):
             x, own_skips, normed = block(x, *joint)
             features.update(normed)
             if pose is not None:
-                # The block's last skip is this very tensor, so it carries the pose too (parity.md: H1).
+                # The block's last skip is this very tensor and carries the pose (parity.md: H1).
                 x = own_skips[-1] = x + pose[i + 1]
             skips.extend(own_skips)
         x, normed = self.mid_block(x, *joint)
         features.update(normed)
         for block in self.up_blocks:
             own_skips = [skips.pop() for _ in range(block.count)]
-            size = skips[-1].shape[2:4] if skips else None
+            size = (skips[-1] if skips else x).shape[2:4]
             x, normed = block(x, own_skips, size, *joint)
             features.update(normed)
         x = self.conv_out(nn.silu(self.conv_norm_out(x)))

@@ -8,7 +8,8 @@ import functools
 import logging
 import warnings
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -49,16 +50,17 @@ def _two_pass_norm(next_call: Callable, args: tuple, options: dict, context: Any
         return next_call(*args, **options)
     (x,) = args
     params = module.variables["params"]
-    y = group_normalise(x[:, None], module.num_groups, module.epsilon)[:, 0]
+    groups = cast(int, module.num_groups)  # diffusers never gives a group size instead
+    y = group_normalise(x[:, None], groups, module.epsilon)[:, 0]
     return (y * params["scale"] + params["bias"]).astype(x.dtype)
 
 
+@dataclass(frozen=True)
 class VAE:
     """Pure functions of `params`; pictures in [-1, 1], latents multiplied by `config.scaling`."""
 
-    def __init__(self, config: VAEConfig, dtype: jnp.dtype = jnp.float32):
-        self.config = config
-        self.dtype = dtype
+    config: VAEConfig
+    dtype: jnp.dtype = jnp.float32
 
     @property
     def module(self) -> Any:

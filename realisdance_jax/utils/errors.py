@@ -1,4 +1,4 @@
-"""Errors a user can mend: one line, exit code 2. Everything else is a bug and keeps its traceback."""
+"""Errors a user can mend: one line, exit code 2. All else is a bug and keeps its traceback."""
 
 import sys
 from collections.abc import Callable

@@ -12,7 +12,7 @@ from realisdance_jax.utils.errors import UserError
 
 @contextmanager
 def atomic_output(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` (same suffix); rename it to `path` on success, remove it on failure.
+    """Yield a temporary name beside `path`, same suffix; renamed on success, removed on failure.
 
     Works for a file or a directory: the caller creates either one at the yielded name. An existing
     directory at `path` is replaced as a whole.

@@ -1,4 +1,4 @@
-"""Loss, gradients, one AdamW step and five-step trajectories of both stages against the official code."""
+"""Loss, gradients, one AdamW step and five-step runs of both stages against the official code."""
 
 import functools
 
@@ -71,7 +71,7 @@ def gradient_of_loss(stage: int):
 
 
 def optimizer(stage: int, lr: float, max_norm: float) -> optax.GradientTransformation:
-    """AdamW that leaves tensors without a gradient alone (parity.md: H20)."""
+    """AdamW that leaves tensors without a gradient alone (parity.md: no gradient)."""
     rule = oracle.meta()["optimizer"]
     b1, b2 = rule["betas"]
     adam = optax.adamw(lr, b1, b2, rule["eps"], weight_decay=rule["weight_decay"])

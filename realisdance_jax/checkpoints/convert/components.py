@@ -39,7 +39,7 @@ def init_model(config: RealisDanceConfig, key: jax.Array) -> dict:
 
 def init_dino(config: DinoConfig, key: jax.Array) -> dict:
     """Fresh {"params": ...} of the image encoder, boxed."""
-    return DinoV2(config).init(key, jnp.zeros((1, config.patch, config.patch, 3)))
+    return dict(DinoV2(config).init(key, jnp.zeros((1, config.patch, config.patch, 3))))
 
 
 def init_component(config: RealisDanceConfig, component: str, key: jax.Array) -> dict:

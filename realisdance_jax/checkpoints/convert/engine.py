@@ -1,15 +1,17 @@
 """The key table: which tensor of a PyTorch file is which leaf, exactly once in both directions.
 
 A leaf's path joined with dots is the PyTorch name, up to the last part (`kernel` and `scale` are
-`weight` there), so the table follows from the model's abstract variables and needs no list of names.
+`weight` there), so the table follows from the model's abstract variables; no list of names is kept.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import jax
 import numpy as np
 from flax import traverse_util
+from numpy.typing import DTypeLike
 
 Path = tuple[str, ...]
 
@@ -31,7 +33,7 @@ class Leaf:
         """A leaf in PyTorch's layout (contiguous)."""
         return np.ascontiguousarray(array if self.axes is None else array.transpose(self.axes))
 
-    def to_jax(self, tensor: np.ndarray, dtype: np.dtype = np.dtype(np.float32)) -> np.ndarray:
+    def to_jax(self, tensor: np.ndarray, dtype: DTypeLike = np.float32) -> np.ndarray:
         """A tensor of the file in our layout (contiguous) and `dtype`."""
         if self.axes is not None:
             tensor = tensor.transpose(np.argsort(self.axes))
@@ -50,7 +52,8 @@ def key_table(variables: Mapping, rename: Callable[[Path], str] = torch_name) ->
     Raises ValueError when two leaves claim one name.
     """
     table: dict[str, Leaf] = {}
-    for path, leaf in traverse_util.flatten_dict(dict(variables)).items():
+    leaves = cast(Mapping[Path, Any], traverse_util.flatten_dict(dict(variables)))
+    for path, leaf in leaves.items():
         name = rename(path[1:])
         is_kernel = path[-1].split(".")[-1] == "kernel"
         axes = _TO_TORCH.get(len(leaf.shape)) if is_kernel else None

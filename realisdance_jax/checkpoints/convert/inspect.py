@@ -100,7 +100,8 @@ def _weights_folder(path: Path) -> Iterator[str]:
     manifest = read_manifest(path)
     stage = "video (stage 2)" if manifest.model.motion else "image (stage 1)"
     yield f"{path}: weights folder, {stage}, hash {manifest.weight_hash}"
-    yield f"unconditional branch: {manifest.uncond}; from {', '.join(manifest.sources) or 'scratch'}"
+    origin = ", ".join(manifest.sources) or "scratch"
+    yield f"unconditional branch: {manifest.uncond}; from {origin}"
     yield f"epoch {manifest.origin.epoch}, global step {manifest.origin.global_step}"
     for component, digest in manifest.components.items():
         new = " (holds newly initialised tensors)" if component in manifest.fresh else ""

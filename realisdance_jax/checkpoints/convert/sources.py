@@ -1,4 +1,4 @@
-"""What users have, each opened as {canonical name: lazy tensor} and checked for being what it claims.
+"""What users have, each opened as {canonical name: lazy tensor} and checked to be what it claims.
 
 Canonical names are those of the official checkpoint, of diffusers and of transformers.
 """
@@ -103,7 +103,7 @@ def image_encoder(path: Path) -> Source:
 
 
 def autoencoder(path: Path) -> Source:
-    """A Stable Diffusion VAE: a diffusers folder or file (old or new names), or a single LDM file."""
+    """A Stable Diffusion VAE: diffusers folder or file (old or new names), or a single LDM file."""
     if path.is_dir() and not (path / "config.json").is_file() and (path / "vae").is_dir():
         path = path / "vae"
     raw, settings = _open(path)

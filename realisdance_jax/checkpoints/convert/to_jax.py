@@ -1,4 +1,4 @@
-"""From what users have to a weights folder: plan, check everything, then write component by component.
+"""From what users have to a weights folder: plan, check everything, write component by component.
 
 Precedence as in the release: base, then motion, then checkpoint. With a checkpoint the base gives
 configuration, schedule and VAE only.
@@ -240,7 +240,7 @@ def _component(draft: Draft, component: str, table: Table, key: jax.Array) -> di
 
 
 def write(draft: Draft, out: Path, seed: int = 0, say: Say = print) -> Manifest:
-    """Write the weights folder `out` (whole or not at all); memory holds one component at a time."""
+    """Write the weights folder `out`, whole or not at all; one component is in memory at a time."""
     hashes: dict[str, str] = {}
     fresh = tuple(
         component for component, table in draft.tables.items() if draft.fresh & table.keys()

@@ -1,0 +1,96 @@
+"""Loaded weights and the networks that use them."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from realisdance_jax.checkpoints.weights import Manifest, load_component, merge, read_manifest
+from realisdance_jax.models.dinov2 import DinoV2
+from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
+from realisdance_jax.models.vae import VAE
+from realisdance_jax.utils.errors import UserError
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """Weights on devices and what runs them. The VAE and DINOv2 compute in float32.
+
+    compiled: programs of earlier clips by their static shapes, so that a second clip of one size
+    does not compile again.
+    """
+
+    manifest: Manifest
+    model: RealisDance
+    variables: dict
+    dino: DinoV2
+    dino_variables: dict
+    vae: VAE
+    vae_params: dict
+    mesh: Mesh
+    compiled: dict = field(default_factory=dict)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Conditions the model knows, in channel order."""
+        return self.manifest.model.pose.conditions
+
+    def everywhere(self, tree: Any) -> Any:
+        """`tree` as arrays replicated over the mesh."""
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
+
+def load(folder: str | Path, dtype: str = "float32", devices: list | None = None) -> Pipeline:
+    """Read a weights folder made by `python -m realisdance_jax.convert to-jax`.
+
+    Args:
+      folder: the weights.
+      dtype: compute and storage type of the networks but VAE and DINOv2: float32 or bfloat16.
+      devices: windows are spread over them; all by default.
+
+    Raises `UserError` for an incomplete or damaged folder.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"dtype: expected one of {', '.join(DTYPES)}, found {dtype!r}")
+    manifest = read_manifest(folder)
+    for name, option in (("image_encoder", "--image-encoder"), ("vae", "--vae or --base")):
+        if name not in manifest.components:
+            hint = f"convert again with {option}"
+            raise UserError(f"{folder}: expected the component {name}, found none ({hint})")
+    devices = jax.devices() if devices is None else devices
+    mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def component(name: str, kind: Any = jnp.float32) -> dict:
+        return load_component(folder, manifest, name, kind, everywhere)
+
+    return Pipeline(
+        manifest,
+        RealisDance(manifest.model, DTYPES[dtype]),
+        merge(*(component(name, DTYPES[dtype]) for name in COMPONENTS)),
+        DinoV2(manifest.model.dino),
+        component("image_encoder"),
+        VAE(manifest.model.vae),
+        component("vae")["params"],
+        mesh,
+    )
+
+
+@functools.cache
+def jitted(module: nn.Module | VAE, method: str) -> Callable:
+    """One method of a network as a jitted function of (variables, ...).
+
+    Networks compare by value, so that clips of one size share the compiled program.
+    """
+    if isinstance(module, VAE):
+        return jax.jit(getattr(module, method))
+    return jax.jit(partial(module.apply, method=method))

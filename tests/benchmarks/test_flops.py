@@ -1,0 +1,171 @@
+"""The FLOP counter on cases known by hand, and the cost of one full-size denoising step."""
+
+import functools
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import lax
+
+from benchmarks import flops
+from benchmarks.jaxpr_flops import KINDS, count, total
+from realisdance_jax.models.attention import Attention, attend
+from realisdance_jax.models.layers import Conv
+from realisdance_jax.models.realisdance import COMPONENTS
+
+
+def shape(*axes: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(axes, jnp.float32)
+
+
+def cost(function, *args) -> tuple[str, int]:
+    """Kind and FLOPs of a function with one sort of operation."""
+    found, _ = count(function, *args)
+    (kind,) = {op.kind for op in found}
+    return kind, total(found)
+
+
+def test_products():
+    assert cost(jnp.matmul, shape(3, 5, 7), shape(7, 11)) == ("matmul", 2 * 3 * 5 * 7 * 11)
+    assert cost(lambda x, y: x @ y.T, shape(5, 7), shape(11, 7)) == ("matmul", 2 * 5 * 7 * 11)
+    batched = cost(jnp.matmul, shape(3, 5, 7), shape(3, 7, 11))
+    assert batched == ("attention", 2 * 3 * 5 * 7 * 11)
+
+
+@pytest.mark.parametrize(
+    ("options", "taps"),
+    [
+        ({}, 9 * 8 * 6 * 4 * 10),
+        ({"kernel_size": 1}, 8 * 6 * 4 * 10),
+        ({"stride": 2}, 9 * 4 * 3 * 4 * 10),
+        ({"padding": 0}, 9 * 6 * 4 * 4 * 10),
+        ({"groups": 2}, 9 * 8 * 6 * 4 * 10 // 2),
+        ({"kernel_size": 7, "stride": 2, "groups": 2, "padding": 1}, 49 * 2 * 1 * 2 * 10),
+    ],
+)
+def test_convolutions(options, taps):
+    layer, x = Conv(10, **options), shape(2, 3, 8, 6, 4)
+    variables = jax.eval_shape(layer.init, jax.random.key(0), x)
+    assert cost(layer.apply, variables, x) == ("convolution", 2 * 2 * 3 * taps)
+
+
+def test_calls_loops_and_branches():
+    x, w, once = shape(5, 7), shape(7, 7), 2 * 5 * 7 * 7
+
+    def flops_of(function) -> int:
+        return cost(function, x, w)[1]
+
+    def five_times(x, w):
+        return lax.scan(lambda c, _: (c @ w, None), x, length=5)[0]
+
+    @jax.custom_vjp
+    def custom(x, w):
+        return x @ w
+
+    custom.defvjp(lambda x, w: (x @ w, w), lambda w, g: (g @ w.T, w))
+    assert flops_of(five_times) == 5 * once
+    assert flops_of(jax.jit(jax.checkpoint(five_times))) == 5 * once
+    assert flops_of(custom) == once
+    assert flops_of(lambda x, w: lax.map(lambda row: row @ w, x)) == once
+    assert flops_of(lambda x, w: lax.map(lambda row: row @ w, x, batch_size=2)) == once
+    assert flops_of(lambda x, w: lax.fori_loop(0, 4, lambda _, c: five_times(c, w), x)) == 20 * once
+
+    def branches(x, w):
+        return lax.cond(x[0, 0] > 0, lambda: x @ w, lambda: five_times(x, w))
+
+    assert flops_of(branches) == 5 * once
+
+
+def test_unknown_repetitions_are_refused():
+    def forever(x, w):
+        return lax.while_loop(lambda x: x[0, 0] > 0, lambda x: x @ w, x)
+
+    with pytest.raises(ValueError, match="while at top level: how often"):
+        count(forever, shape(5, 7), shape(7, 7))
+    harmless, _ = count(lambda x: lax.while_loop(lambda y: y < 9, lambda y: y + 1, x), shape())
+    assert harmless == []
+
+
+@pytest.mark.parametrize("budget", [2**20, 1])
+def test_attention(monkeypatch, budget):
+    """Whole or in chunks: two products per head, n m d each; projections are matmuls."""
+    monkeypatch.setattr("realisdance_jax.models.attention.LOGIT_BYTES", budget)
+    b, n, m, heads, d = 2, 6, 5, 4, 3
+    q, kv = shape(b, n, heads, d), shape(b, m, heads, d)
+    assert cost(attend, q, kv, kv) == ("attention", 2 * 2 * b * heads * n * m * d)
+
+    layer, x, tokens = Attention(heads * d, heads), shape(b, n, heads * d), shape(b, m, 8)
+    variables = jax.eval_shape(layer.init, jax.random.key(0), x, tokens)
+    found, _ = count(layer.apply, variables, x, tokens)
+    width = heads * d
+    projections = 2 * b * (2 * n * width * width + 2 * m * 8 * width)
+    assert sum(op.flops for op in found if op.kind == "matmul") == projections
+    assert total(found) - projections == 4 * b * n * m * width
+
+
+@functools.cache
+def full_size() -> dict:
+    return flops.model_counts()
+
+
+def test_one_step_is_below_the_limit():
+    assert flops.step_total(full_size()) <= flops.LIMIT == 71.0e12
+
+
+def projections(piece: str, name: str) -> int:
+    chosen = [op for op in full_size()[piece] if op.path.split("/")[-2].endswith(name)]
+    assert len(chosen) == 32
+    return total(chosen)
+
+
+def test_the_count_agrees_with_the_official_figures():
+    """The release does our work and repeats K/V of tokens and reference for every frame."""
+    counts, frames = full_size(), flops.FRAMES
+    pose = counts["encode_pose"] + counts["guide"]
+    tokens = [(frames - 1) * projections(piece, "attn2.key_value") for piece in flops.STEP]
+    bank = frames * projections("reference_kv", "attn1.key_value")
+    assert bank == frames * total(counts["reference_kv"])
+    release = {
+        flops.STEP[0]: total(counts[flops.STEP[0]]) + tokens[0] + bank,
+        flops.STEP[1]: total(counts[flops.STEP[1]]) + tokens[1],
+        "encode_reference": total(counts["encode_reference"]),
+        "encode_pose + guide": total(pose),
+    }
+    for piece, found in release.items():
+        assert found == pytest.approx(flops.OFFICIAL[piece], abs=0.006e12), piece
+
+
+def test_every_operation_has_a_home():
+    pieces = {
+        "main UNet, conditional": "unet_main",
+        "main UNet, unconditional": "unet_main",
+        "encode_reference": "unet_ref",
+        "reference_kv": "unet_main",
+        "encode_pose": "pose_guider",
+        "guide": "pose_guider",
+        "project": "clip_projector",
+    }
+    for piece, found in full_size().items():
+        assert {op.component for op in found} == {pieces[piece]}
+    assert set(pieces.values()) == set(COMPONENTS)
+    conditional = full_size()[flops.STEP[0]]
+    rest = [op for op in conditional if op.layer == "other"]
+    assert {op.path.split("/")[2] for op in rest} == {"conv_in", "time_embedding", "conv_out"}
+    motion = [op for op in conditional if op.layer == "motion module"]
+    temporal = 20 * 2 * 2
+    assert sum(op.kind == "attention" for op in motion) == temporal
+
+
+def test_command(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(flops, "model_counts", full_size)
+    monkeypatch.setattr(sys, "argv", ["flops", "--json", str(tmp_path / "flops.json")])
+    flops.main()
+    table = capsys.readouterr().out
+    assert f"## One denoising step: {flops.step_total(full_size()) / 1e12:.2f}" in table
+    written = json.loads((tmp_path / "flops.json").read_text())
+    assert written["step"] == flops.step_total(full_size())
+    rows = [row for piece in flops.STEP for row in written["pieces"][piece]]
+    assert sum(row["flops"] for row in rows) == written["step"]
+    assert {row["kind"] for row in rows} == set(KINDS)

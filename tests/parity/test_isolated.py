@@ -1,0 +1,82 @@
+"""Parts fed with the official code's own intermediates: quick to compile, and blind to each other.
+
+The mutants of test_mutants.py are tried on these.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from realisdance_jax.models.realisdance import RealisDance
+from realisdance_jax.models.resnet import ResnetBlock
+from realisdance_jax.models.transformer import SpatialTransformer
+from tests import oracle
+from tests.parity.report import FORWARD, Table, channels_last, clip, images
+
+BANK = "ref_bank_t0."
+
+
+def first(name: str) -> np.ndarray:
+    """The first example of a stage-1 array."""
+    return oracle.arrays("stage1")[name][:1]
+
+
+def test_main_unet(record_property):
+    """From reference features, pose addends and tokens to the prediction (H1, H3, H24)."""
+    table = Table(record_property, "stage1", FORWARD)
+    model, inputs = RealisDance(oracle.config(1)), oracle.arrays("inputs")
+    names = [name for name in oracle.arrays("stage1") if name.startswith(BANK)]
+    features = {name.removeprefix(BANK): jnp.asarray(first(name)) for name in names}
+    assert len(features) == 16
+
+    @jax.jit
+    def run(variables, features, *args):
+        kv = model.apply(variables, features, method="reference_kv")
+        return model.apply(variables, *args, kv, method="denoise")
+
+    sample, t = (inputs[f"s1.{name}"][:1] for name in ("sample", "timestep"))
+    pose = tuple(jnp.asarray(clip(first(f"pg_out_{i}"))) for i in range(5))
+    context = jnp.asarray(first("clip_projector_out"))
+    args = (jnp.asarray(clip(sample)), jnp.asarray(t, jnp.int32), context, pose)
+    out = run(oracle.model_variables(1), features, *args)
+    table.row("full_out from official parts", images(out), first("full_out"))
+    table.verify()
+
+
+def test_transformer(record_property):
+    """One transformer without reference (H19: exact GELU)."""
+    table, official = Table(record_property, "stage1", FORWARD), oracle.arrays("stage1")
+    block = oracle.model_variables(1)["params"]["unet_main"]["down_blocks.0"]
+    transformer = SpatialTransformer(32, 8, 32, "unit").bind({"params": block["attentions.0"]})
+    x, context = clip(official["unit_in"]), jnp.asarray(official["clip_projector_out"])
+    out = images(transformer(x, context)[0])
+    table.row("unit_transformer_out from official tokens", out, official["unit_transformer_out"])
+    table.verify()
+
+
+def test_resnet_of_frames(record_property):
+    """Statistics over all frames of a clip (H2)."""
+    table, official = Table(record_property, "stage2", FORWARD), oracle.arrays("stage2")
+    block = oracle.model_variables(2)["params"]["unet_main"]["down_blocks.0"]
+    resnet, x = ResnetBlock(32, 32), clip(official["unit_in"])
+    out = resnet.apply({"params": block["resnets.0"]}, x, official["unit_temb"])
+    table.row("unit_resnet_out alone", images(out), official["unit_resnet_out"])
+    table.verify()
+
+
+def test_damped_unet(record_property):
+    """A whole UNet on weights under which every wrong epsilon shows (H8)."""
+    table = Table(record_property, "damped", FORWARD)
+    model, inputs = RealisDance(oracle.config(1)), oracle.arrays("inputs")
+    official = oracle.arrays("damped")
+
+    @jax.jit
+    def run(variables, *args):
+        return model.apply(variables, *args, method=lambda m, *a: m.unet_ref(*a)[0])
+
+    picture = jnp.asarray(clip(inputs["s1.ref_sample"]))
+    t = jnp.asarray(inputs["s1.timestep"], jnp.int32)
+    context = jnp.asarray(official["stage1_clip_projector_out"])
+    out = run(oracle.model_variables(1, damped=True), picture, t, context)
+    table.row("ref_out_t from official tokens", images(out), official["ref_out_t"])
+    table.verify()

@@ -1,0 +1,147 @@
+"""Whole sampling runs against the official pipelines: latents after every step, and videos."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from realisdance_jax.checkpoints.weights import FORMAT, Manifest
+from realisdance_jax.models.dinov2 import DinoV2
+from realisdance_jax.models.realisdance import RealisDance
+from realisdance_jax.models.vae import VAE
+from realisdance_jax.sampling.config import SampleConfig
+from realisdance_jax.sampling.encode import Clip
+from realisdance_jax.sampling.pipeline import Pipeline
+from realisdance_jax.sampling.sampler import sample_clip
+from tests import oracle
+from tests.parity.report import SAMPLING, Table, channels_last
+
+CONDITIONS = ("pose", "hamer", "smpl")
+
+
+@functools.cache
+def pipeline(stage: int, devices: int = 1) -> Pipeline:
+    config = oracle.config(stage)
+    mesh = jax.make_mesh(
+        (devices,), ("data",), (AxisType.Auto,), devices=jax.devices()[:devices]
+    )
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+    def place(tree):
+        return jax.device_put(tree, everywhere)
+
+    return Pipeline(
+        Manifest(FORMAT, config),
+        RealisDance(config),
+        place(oracle.model_variables(stage)),
+        DinoV2(config.dino),
+        place(oracle.dino_variables()),
+        VAE(config.vae),
+        place(oracle.vae_params()),
+        mesh,
+    )
+
+
+def inputs(stage: int, frames: int) -> tuple[Clip, np.ndarray]:
+    """The clip and the initial latents `f h w c`."""
+    start = f"sample{stage}."
+    raw = {k.removeprefix(start): v for k, v in oracle.arrays("inputs").items()}
+    videos = [raw[name] if stage == 2 else raw[name][:, :, None] for name in CONDITIONS]
+    conditions = np.concatenate([channels_last(v)[0] for v in videos], axis=-1)
+    latents = channels_last(raw["latents"] if stage == 2 else raw["latents"][:, :, None])[0]
+    clip = Clip(
+        channels_last(raw["ref_image"])[0],
+        channels_last(raw["ref_image_clip"])[0],
+        conditions[:frames],
+    )
+    return clip, latents[:frames]
+
+
+def run(stage: int, frames: int, devices: int = 1, **options):
+    """(latents after each step, animation) of a run with the oracle's settings."""
+    clip, initial = inputs(stage, frames)
+    steps = []
+    settings = {"size": (128, 64), "steps": 4, "guidance": 2.0, "chunk": 2} | options
+    animation = sample_clip(
+        pipeline(stage, devices),
+        clip,
+        SampleConfig(**settings),
+        initial,
+        on_step=lambda i, latents: steps.append(np.asarray(latents)),
+    )
+    return np.stack(steps), animation
+
+
+def official_latents(steps: np.ndarray, stage: int) -> np.ndarray:
+    """(step, f h w c) -> (step, N, C, F, H, W), without F for images."""
+    latents = np.moveaxis(steps, -1, 1)[:, None]
+    return latents if stage == 2 else latents[:, :, :, 0]
+
+
+def official_video(video: np.ndarray, stage: int) -> np.ndarray:
+    """`f H W 3` -> N C F H W, without F for images."""
+    video = np.moveaxis(video, -1, 0)[None]
+    return video if stage == 2 else video[:, :, 0]
+
+
+@pytest.mark.parametrize("uncond", ["fake", "image"])
+def test_image_stage(uncond, record_property):
+    table = Table(record_property, "sample_stage1", SAMPLING)
+    name = "fake1" if uncond == "fake" else "fake0"
+    steps, animation = run(1, 1, uncond=uncond)
+    table.row(f"{name}.latents", official_latents(steps, 1))
+    table.row(f"{name}.video", official_video(animation.video, 1))
+    if uncond == "fake":
+        plain = run(1, 1, uncond=uncond, color=False)[1]
+        table.row("fake1.video_plain", official_video(plain.video, 1))
+        steps = run(1, 1, guidance=1.0)[0]
+        table.row("noguidance.latents", official_latents(steps, 1))
+    table.verify()
+
+
+@pytest.mark.parametrize("name", ["A.fake1", "A.fake0", "B.fake1", "B.fake0"])
+def test_video_stage(name, record_property):
+    table = Table(record_property, "sample_stage2", SAMPLING)
+    rule = oracle.meta()["sample_stage2"][name]
+    options = {
+        "uncond": "fake" if rule["fake_uncond"] else "image",
+        "window_size": rule["context_frames"],
+        "window_stride": rule["context_stride"],
+        "window_overlap": rule["context_overlap"],
+        "window_batch": 2,
+    }
+    steps, animation = run(2, rule["num_frames"], **options)
+    table.row(f"{name}.latents", official_latents(steps, 2))
+    stored = animation.video[rule["video_frames_stored"]]
+    table.row(f"{name}.video", official_video(stored, 2))
+    if rule["video_plain_frames_stored"]:
+        plain = run(2, rule["num_frames"], **options, color=False)[1]
+        stored = plain.video[rule["video_plain_frames_stored"]]
+        table.row(f"{name}.video_plain", official_video(stored, 2))
+    table.verify()
+
+
+def test_single_window(record_property):
+    table = Table(record_property, "sample_stage2", SAMPLING)
+    table.row("single.latents", official_latents(run(2, 4)[0], 2))
+    table.verify()
+
+
+def test_eight_devices_equal_one():
+    """Noise and result depend on neither the mesh nor the window batch."""
+    options = {"window_size": 4, "window_overlap": 1}
+    one = run(2, 10, **options)[0][-1]
+    eight = run(2, 10, devices=8, **options, window_batch=3)[0][-1]
+    assert oracle.relative_error(eight, one) < 1e-5
+
+
+def test_noise_does_not_depend_on_length():
+    clip, _ = inputs(2, 10)
+    config = SampleConfig(size=(128, 64), steps=1, window_size=4, window_overlap=1, seed=3)
+    long = sample_clip(pipeline(2), clip, config).initial
+    short = sample_clip(pipeline(2), inputs(2, 4)[0], config).initial
+    np.testing.assert_array_equal(long[:4], short)
+    assert abs(float(jnp.std(long)) - 1) < 0.05
