@@ -34,7 +34,7 @@ demo: venv
 	$(BIN)/python -m realisdance_jax.demo --out out
 
 test: venv
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: venv
 	$(BIN)/python -m pytest -q -m slow

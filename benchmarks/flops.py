@@ -117,7 +117,7 @@ The release runs the reference UNet in the conditional branch and the pose guide
 in both branches of every step; here their results are made once, below. It also projects the
 reference and the image tokens to keys and values once per frame; here `reference_kv` does the
 former once per clip, and the main UNet the latter once per window and branch. `guide` depends on
-the window alone: it runs again in a step only where windows move from step to step.
+the window alone: a step has to run it again only where windows move from step to step.
 
 ## The step by layer
 

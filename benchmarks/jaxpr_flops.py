@@ -51,7 +51,7 @@ class Operation(NamedTuple):
         return next((name for name, rule in LAYERS if re.search(rule, self.path)), OTHER)
 
 
-def _dot(eqn: JaxprEqn) -> tuple[str, int]:
+def _dot(eqn: Any) -> tuple[str, int]:
     (contracted, _), (batch, _) = eqn.params["dimension_numbers"]
     shape = eqn.invars[0].aval.shape
     terms = math.prod(shape[axis] for axis in contracted)
@@ -60,7 +60,7 @@ def _dot(eqn: JaxprEqn) -> tuple[str, int]:
     return kind, 2 * eqn.outvars[0].aval.size * terms
 
 
-def _convolution(eqn: JaxprEqn) -> tuple[str, int]:
+def _convolution(eqn: Any) -> tuple[str, int]:
     kernel, out = eqn.invars[1].aval.shape, eqn.outvars[0].aval
     features = eqn.params["dimension_numbers"].rhs_spec[0]
     # The kernel's input axis is already that of one group.

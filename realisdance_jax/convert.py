@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import jax
+
 from realisdance_jax.checkpoints.convert.inspect import describe
-from realisdance_jax.checkpoints.convert.to_jax import Request, convert_to_jax
+from realisdance_jax.checkpoints.convert.plan import Request
+from realisdance_jax.checkpoints.convert.to_jax import convert_to_jax
 from realisdance_jax.checkpoints.convert.to_torch import convert_to_torch
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import exit_on_user_error
@@ -31,6 +34,8 @@ def make_parser() -> Parser:
 
 def main() -> None:
     options = make_parser().parse_args()
+    # An accelerator would be of no use here, and other programs may hold it.
+    jax.config.update("jax_platforms", "cpu")
     if options.command == "inspect":
         for line in describe(options.path):
             print(line)

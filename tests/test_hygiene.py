@@ -1,4 +1,4 @@
-"""Rules about the code itself: it imports, layers point one way, files stay small, docs are true."""
+"""Rules about the code: it imports, layers point one way, files stay small, docs are true."""
 
 import ast
 import functools
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from realisdance_jax.sample import make_parser
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "realisdance_jax"
@@ -58,7 +60,7 @@ def imports(node: ast.AST) -> Iterator[str]:
 
 def folder_and_row(module: str) -> tuple[str, int]:
     """The part of the package that `module` belongs to, and its row in `LAYERS`."""
-    part = (module.split(".") + ["shapes"])[1]  # the package itself holds a version and no more
+    part = module.split(".")[1] if "." in module else "shapes"  # the package itself: a version
     rows = [row for row, names in enumerate(LAYERS) if part in names]
     return part, rows[0] if rows else len(LAYERS)
 
@@ -132,7 +134,7 @@ def test_files_and_functions_are_small():
 
 
 def test_nothing_is_left_undone():
-    marks = re.compile(r"\b(TODO|FIXME|XXX|NotImplemented(Error)?)\b")
+    marks = re.compile(r"\b(TODO|FIXME|XXX|(raise|return) NotImplemented(Error)?)\b")
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in (*SOURCES, *TESTS, *OTHERS)
@@ -172,9 +174,7 @@ def test_parity_references_resolve():
         text = path.read_text("utf-8")
         labels = set(re.findall(r"parity\.md: ([^).,;:\n`\"]+)", text))
         labels |= set(re.findall(r"\bH\d{1,2}[a-z]?\b", text))
-        missing += [
-            f"{path.relative_to(ROOT)}: {label}" for label in labels - parity_entries()
-        ]
+        missing += [f"{path.relative_to(ROOT)}: {label}" for label in labels - parity_entries()]
     assert not missing
 
 
@@ -196,3 +196,18 @@ def test_every_folder_has_a_readme_and_the_front_page_is_short():
     folders = {path.parent for path in SOURCES} - {PACKAGE}
     assert not [str(f.relative_to(ROOT)) for f in folders if not (f / "README.md").is_file()]
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
+def test_front_page_lists_the_options_there_are():
+    """The table of `sample`, option by option; `--no-x` belongs to `--x`."""
+    page = (ROOT / "README.md").read_text("utf-8")
+    table = page.split("## Options of `sample`")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `--")]
+    named = [option for row in rows for option in re.findall(r"--[\w-]+", row)]
+    options = {
+        name
+        for action in make_parser()._actions
+        for name in action.option_strings
+        if name.startswith("--") and name != "--help"
+    }
+    assert sorted(named) == sorted(options)

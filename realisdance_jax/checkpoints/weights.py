@@ -4,12 +4,12 @@ Components are loaded one by one, straight into a dtype and a sharding, so that 
 dropped before the next is needed.
 """
 
-import functools
 import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,19 +19,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
-from realisdance_jax.checkpoints.convert.components import init_dino, init_model
-from realisdance_jax.checkpoints.convert.engine import abstract
+from realisdance_jax.checkpoints.variables import abstract_component, check_sizes
 from realisdance_jax.diffusion.schedule import ScheduleConfig
 from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.models.motion import BUFFERS
-from realisdance_jax.models.realisdance import COMPONENTS
-from realisdance_jax.models.vae import VAE
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.records import from_json, to_json
 
 FORMAT = 1
 CONFIG = "config.json"
-ALL_COMPONENTS = (*COMPONENTS, "image_encoder", "vae")
 
 
 @dataclass(frozen=True)
@@ -68,6 +64,14 @@ class Manifest:
         return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
 
+def is_weights_folder(path: Path) -> bool:
+    """Whether `path` holds a `config.json` of ours, of whatever format."""
+    try:
+        return "format" in json.loads((path / CONFIG).read_text("utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `config.json` into `folder`."""
     text = json.dumps(to_json(manifest), indent=1)
@@ -90,25 +94,12 @@ def read_manifest(folder: str | Path) -> Manifest:
     found = data.get("format") if isinstance(data, Mapping) else None
     if found != FORMAT:
         raise UserError(f"{path}: expected format {FORMAT}, found {found!r}")
-    return from_json(Manifest, data, str(path))
-
-
-@functools.cache
-def abstract_components(config: RealisDanceConfig) -> Mapping[str, dict]:
-    """Shapes of each component's variables: {"params": {component: ...}, "buffers": ...}."""
-    key = jax.random.key(0)
-    model = abstract(lambda: init_model(config, key))
-    parts: dict[str, dict] = {
-        component: {
-            collection: {component: tree[component]}
-            for collection, tree in model.items()
-            if component in tree
-        }
-        for component in COMPONENTS
-    }
-    parts["image_encoder"] = abstract(lambda: init_dino(config.dino, key))
-    parts["vae"] = abstract(lambda: {"params": VAE(config.vae).init(key)})
-    return parts
+    try:
+        manifest = from_json(Manifest, data, str(path))
+    except ZeroDivisionError:
+        raise UserError(f"{path}: expected sizes of at least 1, found 0") from None
+    check_sizes(manifest.model, str(path))
+    return manifest
 
 
 def hash_tensors(variables: Mapping) -> str:
@@ -121,11 +112,27 @@ def hash_tensors(variables: Mapping) -> str:
     return digest.hexdigest()
 
 
+def _checkpointer() -> ocp.Checkpointer:
+    # Compression saves 8 % of the bytes of trained weights and takes most of the time and memory;
+    # unbounded reads and writes hold several copies at once.
+    handler = ocp.PyTreeCheckpointHandler(
+        use_compression=False, save_concurrent_gb=1, restore_concurrent_gb=1
+    )
+    return ocp.Checkpointer(handler)
+
+
 def save_component(folder: Path, component: str, variables: dict) -> str:
-    """Write float32 `variables` of `component` into `folder`; returns their hash."""
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    """Write float32 `variables` of `component` into `folder`; returns their hash.
+
+    Give device arrays: of NumPy arrays Orbax makes a copy.
+    """
+    with _checkpointer() as checkpointer:
         checkpointer.save(os.path.abspath(folder / component), args=ocp.args.PyTreeSave(variables))
     return hash_tensors(variables)
+
+
+def _target(leaf: jax.ShapeDtypeStruct, sharding: Any, dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
 
 
 def load_component(
@@ -133,50 +140,69 @@ def load_component(
     manifest: Manifest,
     component: str,
     dtype: jnp.dtype = jnp.float32,
-    sharding: jax.sharding.Sharding | None = None,
+    sharding: jax.sharding.Sharding | Mapping | None = None,
 ) -> dict:
     """Variables of `component` as device arrays; parameters in `dtype`, buffers in float32.
 
-    Raises `UserError` when the folder lacks it or holds tensors of other shapes than its config.
+    `sharding`: one for all, a tree like the variables, or None for the first device.
+    Raises `UserError` when the folder lacks it, when it is damaged, and when it holds other tensors
+    or shapes than `config.json` says.
     """
     path = Path(folder).absolute() / component
     if component not in manifest.components or not path.is_dir():
         stored = ", ".join(sorted(manifest.components)) or "nothing"
         raise UserError(f"{folder}: expected the component {component}, found {stored}")
+    shapes = abstract_component(manifest.model, component)
     if sharding is None:
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-
-    def target(name: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        kept = jnp.float32 if name[0] == BUFFERS else dtype
-        return jax.ShapeDtypeStruct(leaf.shape, kept, sharding=sharding)
-
-    stored_shapes = abstract_components(manifest.model)[component]
-    wanted = dict(traverse_util.path_aware_map(target, stored_shapes))
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    if not isinstance(sharding, Mapping):
+        sharding = jax.tree.map(lambda _: sharding, shapes)
+    wanted = {
+        collection: jax.tree.map(
+            partial(_target, dtype=jnp.float32 if collection == BUFFERS else dtype),
+            tree,
+            sharding[collection],
+        )
+        for collection, tree in shapes.items()
+    }
+    with _checkpointer() as checkpointer:
         _check_shapes(path, checkpointer, wanted)
         restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
-        return checkpointer.restore(
-            path, args=ocp.args.PyTreeRestore(item=wanted, restore_args=restore_args)
-        )
+        args = ocp.args.PyTreeRestore(item=wanted, restore_args=restore_args)
+        try:
+            return checkpointer.restore(path, args=args)
+        except Exception as error:
+            # Orbax wraps what TensorStore says in a bare Exception.
+            if type(error) is Exception or isinstance(error, OSError | ValueError):
+                raise _damaged(path, error.__cause__ or error) from None
+            raise
 
 
 def _leaves(tree: Mapping) -> dict[tuple[str, ...], Any]:
     return cast(dict, traverse_util.flatten_dict(dict(tree)))
 
 
+def _damaged(path: Path, error: BaseException) -> UserError:
+    reason = " ".join(str(error).split())[:200]
+    return UserError(f"{path}: expected a whole Orbax checkpoint, found {reason}")
+
+
 def _check_shapes(path: Path, checkpointer: ocp.Checkpointer, wanted: dict) -> None:
     try:
         metadata: Any = checkpointer.metadata(path).item_metadata
         found = {name: tuple(leaf.shape) for name, leaf in _leaves(metadata.tree).items()}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise UserError(f"{path}: expected an Orbax checkpoint, found {reason}") from None
-    for name, leaf in _leaves(wanted).items():
-        if found.get(name) != leaf.shape:
-            raise UserError(
-                f"{path}: {'.'.join(name[1:])}: expected shape {list(leaf.shape)} "
-                f"(from config.json), found {list(found.get(name, ())) or 'no such tensor'}"
-            )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from None
+    expected = {name: leaf.shape for name, leaf in _leaves(wanted).items()}
+    wrong = sorted(set(found.items()) ^ set(expected.items()))
+    if wrong:
+        name = wrong[0][0]
+        shape, stored = expected.get(name, "no such tensor"), found.get(name, "no such tensor")
+        count = len({name for name, _ in wrong})
+        raise UserError(
+            f"{path}: {count} tensors are not as {CONFIG} says, the first {'.'.join(name[1:])}: "
+            f"expected {shape}, found {stored}"
+        )
 
 
 def merge(*parts: dict) -> dict:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from realisdance_jax.data.blobs import Blob, Source
 from realisdance_jax.shapes import UInt8, typechecked
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import atomic_output, existing_file
@@ -21,18 +22,21 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "TGA")
 
 @typechecked
 def read_image(
-    path: str | Path, alpha: Literal["white", "drop"] = "white"
+    path: Source, alpha: Literal["white", "drop"] = "white"
 ) -> UInt8[np.ndarray, "H W 3"]:
     """One picture as RGB, turned upright by its EXIF orientation; 16-bit values keep the high byte.
 
     Args:
-        path: PNG, JPEG, WebP, BMP, TIFF, GIF (first frame), PPM or TGA.
+        path: PNG, JPEG, WebP, BMP, TIFF, GIF (first frame), PPM or TGA; a file, or one in memory.
         alpha: "white" composites transparent pixels over white; "drop" takes the stored RGB as it
             is, which is what the official code's OpenCV reader does.
 
     Raises `UserError` for a missing, damaged, oversized or floating-point picture.
     """
-    path = existing_file(path, "a picture")
+    if isinstance(path, Blob):
+        path.seek(0)
+    else:
+        path = existing_file(path, "a picture")
     try:
         with Image.open(path, formats=_FORMATS) as image:
             return _to_rgb(ImageOps.exif_transpose(image), alpha, path)
@@ -48,7 +52,7 @@ def read_image(
         ) from None
 
 
-def _to_rgb(image: Image.Image, alpha: str, path: Path) -> np.ndarray:
+def _to_rgb(image: Image.Image, alpha: str, path: Source) -> np.ndarray:
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):

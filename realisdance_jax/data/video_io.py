@@ -17,6 +17,7 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 
+from realisdance_jax.data.blobs import Blob, Source
 from realisdance_jax.data.images import PICTURE_SUFFIXES, read_image
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import atomic_output, existing_file
@@ -44,13 +45,13 @@ class VideoInfo:
     frames: int
 
 
-def probe_video(path: str | Path) -> VideoInfo:
+def probe_video(path: Source) -> VideoInfo:
     """Size, rate and exact frame count of a video or a folder of pictures.
 
     The count of an MP4 header is checked against the packets present; other containers are decoded.
     Raises `UserError` for a missing, foreign, empty or truncated file.
     """
-    if Path(path).is_dir():
+    if not isinstance(path, Blob) and Path(path).is_dir():
         pictures = listed_files(path, PICTURE_SUFFIXES, "pictures")
         height, width, _ = read_image(pictures[0]).shape
         return VideoInfo(width, height, None, len(pictures))
@@ -63,11 +64,11 @@ def probe_video(path: str | Path) -> VideoInfo:
     return VideoInfo(width, height, float(rate) if rate else None, _count_frames(path))
 
 
-def read_frames(path: str | Path, indices: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+def read_frames(path: Source, indices: Sequence[int] | None = None) -> Iterator[np.ndarray]:
     """Frames as uint8 RGB (H W 3), upright, decoded in one pass with constant memory.
 
     Args:
-        path: video file, or folder of pictures in natural order.
+        path: video file, also one in memory, or folder of pictures in natural order.
         indices: ascending frame numbers, repeats allowed; every frame when None.
 
     Raises `UserError` (some only while iterating) for a missing or foreign file, for fewer frames
@@ -78,15 +79,16 @@ def read_frames(path: str | Path, indices: Sequence[int] | None = None) -> Itera
         any(index < 0 for index in indices) or any(b < a for a, b in pairwise(indices))
     ):
         raise ValueError("frame indices must be non-negative and ascending")
-    if Path(path).is_dir():
+    if not isinstance(path, Blob) and Path(path).is_dir():
         pictures = listed_files(path, PICTURE_SUFFIXES, "pictures")
         frames = ((picture, picture) for picture in pictures)
         return _select(path, frames, lambda name: read_image(name, "drop"), indices)
-    existing_file(path, "a video file or a folder of pictures")
+    if not isinstance(path, Blob):
+        existing_file(path, "a video file or a folder of pictures")
     return _select(path, _decode(path), _upright, indices)
 
 
-def read_metadata(path: str | Path) -> dict[str, str]:
+def read_metadata(path: Source) -> dict[str, str]:
     """The tags of a video file, those of `VideoWriter` among them; `UserError` as `probe_video`."""
     with _open(path) as (container, _):
         return {_readable(key): _readable(value) for key, value in container.metadata.items()}
@@ -180,11 +182,16 @@ class VideoWriter:
 
 
 @contextmanager
-def _open(path: str | Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
-    path = existing_file(path, "a video file")
-    try:
+def _open(path: Source) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+    target: str | Blob
+    if isinstance(path, Blob):
+        path.seek(0)
+        target = path
+    else:
         # Absolute, so that a name such as "concat:a" is never taken for a protocol.
-        with av.open(str(path.absolute()), options=_READ_OPTIONS, **_TAG_ERRORS) as container:
+        target = str(existing_file(path, "a video file").absolute())
+    try:
+        with av.open(target, options=_READ_OPTIONS, **_TAG_ERRORS) as container:
             if not container.streams.video:
                 raise UserError(f"{path}: expected a video, found no video stream in it")
             stream = container.streams.video[0]
@@ -201,11 +208,11 @@ def _promised(container: InputContainer, stream: av.VideoStream) -> int:
     return stream.frames if "mp4" in container.format.name else 0
 
 
-def _truncated(path: str | Path, promised: int, found: int) -> UserError:
+def _truncated(path: Source, promised: int, found: int) -> UserError:
     return UserError(f"{path}: expected {promised} frames, found {found}: the file is truncated")
 
 
-def _decode(path: str | Path) -> Iterator[tuple[str, av.VideoFrame]]:
+def _decode(path: Source) -> Iterator[tuple[str, av.VideoFrame]]:
     """Every frame in display order, with a name for messages."""
     with _open(path) as (container, stream):
         promised, found = _promised(container, stream), 0
@@ -224,7 +231,7 @@ def _decode(path: str | Path) -> Iterator[tuple[str, av.VideoFrame]]:
         raise UserError(f"{path}: expected a video, found no frame in it")
 
 
-def _count_frames(path: str | Path) -> int:
+def _count_frames(path: Source) -> int:
     with _open(path) as (container, stream):
         promised = _promised(container, stream)
         if promised:
@@ -244,7 +251,7 @@ def _upright(frame: av.VideoFrame) -> np.ndarray:
 
 
 def _select(
-    path: str | Path,
+    path: Source,
     frames: Iterator[tuple[object, Any]],
     load: Callable[[Any], np.ndarray],
     indices: Sequence[int] | None,

@@ -8,7 +8,7 @@ CONDITIONS = ("dwpose", "hamer", "smpl")
 
 @dataclass(frozen=True)
 class MotionConfig:
-    """Temporal modules in the AnimateDiff v2 layout (spec: motion module)."""
+    """Temporal modules in the AnimateDiff v2 layout."""
 
     heads: int = 8
     attentions: int = 2

@@ -1,7 +1,7 @@
 """Stable Diffusion autoencoder: diffusers' Flax module behind NHWC arrays, scaling and chunks.
 
 The only file that touches diffusers. Mean and standard deviation come out, so that training can
-sample and sampling can take the mode (spec section 4).
+sample and sampling can take the mode (parity.md: latents).
 """
 
 import functools

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -10,10 +11,10 @@ from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.records import nearest
 
 MESH_AXES = ("data", "fsdp", "frames", "tensor")
-"""Examples or windows, slices of parameters, frames of a clip, slices of one layer; outermost first."""
+"""Examples or windows, slices of parameters, frames of a clip, slices of one layer."""
 
 
-def make_mesh(shape: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh with all of `MESH_AXES`; those not in `shape` have size 1, one may be -1: the rest.
 
     Axes are Auto: with JAX's newer default (Explicit) Flax's logical constraints fail.

@@ -1,6 +1,6 @@
-"""What the names on the parameters' axes mean on a mesh. Models name axes; only this file maps them.
+"""What the names on the parameters' axes mean on a mesh. Models name axes; only this file maps.
 
-`fsdp` takes the side that a layer reads from and `tensor` the side that it writes to (or the heads),
+`fsdp` takes the side that a layer reads from, `tensor` the side that it writes to (or the heads),
 so that a kernel is cut along both. A mesh axis serves one axis of an array, the earliest rule wins:
 the time embedding (`embed`, `time`) is cut along `embed` alone.
 """

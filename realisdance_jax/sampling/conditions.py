@@ -12,82 +12,84 @@ from realisdance_jax.models.config import CONDITIONS
 from realisdance_jax.poses.clips import KeypointClip
 from realisdance_jax.poses.draw_dwpose import draw_dwpose
 from realisdance_jax.poses.readers import read_dwpose
+from realisdance_jax.sampling.config import FPS_RANGE, SampleConfig
 from realisdance_jax.shapes import Float
 from realisdance_jax.utils.errors import UserError
 
-UNKNOWN_FPS = 24.0
-"""Driver rate where no file tells one (DWPose alone)."""
+ASSUMED_FPS = 24.0
+"""Driver rate where no file tells one (keypoints or folders of pictures alone)."""
+
+StrPath = str | Path
 
 
 @dataclass(frozen=True, eq=False)
 class Driver:
     """The opened driver of one clip.
 
-    indices: driver frames to use, ascending. fps: of the driver. size: height and width at which
-    DWPose is drawn, that of the HaMeR video where there is one (spec section 4).
+    videos: files of rendered conditions. keypoints: DWPose, where it comes as such. size: height
+    and width in pixels at which keypoints are drawn (parity.md: preprocessing). source_fps: of the
+    driver, None if no file tells. fps: of the output. indices: driver frames to use, ascending.
     """
 
     videos: dict[str, Path]
     keypoints: KeypointClip | None
     size: tuple[int, int]
+    source_fps: float | None
     fps: float
     indices: tuple[int, ...]
 
     @property
     def present(self) -> tuple[str, ...]:
         """Conditions that have a file, in channel order."""
-        return tuple(
-            name
-            for name in CONDITIONS
-            if name in self.videos or (name == "dwpose" and self.keypoints is not None)
-        )
+        given = {*self.videos, *(("dwpose",) if self.keypoints else ())}
+        return tuple(name for name in CONDITIONS if name in given)
 
     def frames(self, name: str) -> Iterator[np.ndarray]:
         """Source pictures (uint8 RGB) of one condition, one per index."""
-        if name == "dwpose" and self.keypoints is not None:
-            for index in self.indices:
-                yield draw_dwpose(self.keypoints, index, self.size)
-        else:
-            yield from read_frames(self.videos[name], self.indices)
+        if name in self.videos:
+            return read_frames(self.videos[name], self.indices)
+        assert self.keypoints is not None
+        return (draw_dwpose(self.keypoints, index, self.size) for index in self.indices)
+
+    def notes(self, names: Sequence[str]) -> list[str]:
+        """What the user should know, given the conditions that the model takes."""
+        absent = [name for name in names if name not in self.present]
+        lines = [f"{name}: not given, black frames instead" for name in absent]
+        if self.source_fps is None:
+            lines.append(f"no driver tells its frame rate: {self.fps:g} fps for the output")
+        return lines
 
 
 def open_driver(
-    dwpose: Path | None,
-    hamer: Path | None,
-    smpl: Path | None,
-    stride: int = 4,
-    max_frames: int = 80,
+    dwpose: StrPath | None,
+    hamer: StrPath | None,
+    smpl: StrPath | None,
+    config: SampleConfig,
     trim: bool = False,
 ) -> Driver:
     """Probe the driver files (any subset of the three, at least one) without decoding them all.
 
     DWPose may be official keypoints (.pkl, .json, a folder of JSON) or a video of drawn poses.
-    Raises `UserError` when none is given, when one is unreadable, and when frame counts differ and
-    `trim` is off.
+    Raises `UserError` when none is given, when one is unreadable or has no frame, when frame
+    counts differ and `trim` is off, and when the output's rate would be out of range.
     """
-    paths = {"dwpose": dwpose, "hamer": hamer, "smpl": smpl}
-    keypoints = None
-    if dwpose is not None and _holds_keypoints(dwpose):
-        keypoints = read_dwpose(dwpose)
-    videos = {
-        name: path
-        for name, path in paths.items()
-        if path is not None and not (name == "dwpose" and keypoints is not None)
-    }
-    if not videos and keypoints is None:
+    given = {"dwpose": dwpose, "hamer": hamer, "smpl": smpl}
+    paths = {name: Path(path) for name, path in given.items() if path is not None}
+    if not paths:
         raise UserError("expected at least one of --dwpose, --hamer, --smpl, found none")
+    videos, keypoints = dict(paths), None
+    if "dwpose" in paths and _holds_keypoints(paths["dwpose"]):
+        keypoints = read_dwpose(videos.pop("dwpose"))
     infos = {name: probe_video(path) for name, path in videos.items()}
-    counts = {name: info.frames for name, info in infos.items()}
+    counts = {paths[name]: info.frames for name, info in infos.items()}
     if keypoints is not None:
-        counts["dwpose"] = keypoints.frames
-    count = _common_count(counts, paths, trim)
-    return Driver(
-        videos,
-        keypoints,
-        _drawing_size(infos, keypoints, dwpose),
-        _driver_fps(infos, keypoints),
-        tuple(range(0, count, stride)[:max_frames]),
-    )
+        counts = {paths["dwpose"]: keypoints.frames, **counts}
+    count = _common_count(counts, trim)
+    size = _drawing_size(infos, keypoints, paths)
+    source_fps = _source_fps(infos, keypoints)
+    fps = _output_fps(source_fps, config)
+    indices = tuple(range(0, count, config.stride)[: config.max_frames])
+    return Driver(videos, keypoints, size, source_fps, fps, indices)
 
 
 def _holds_keypoints(path: Path) -> bool:
@@ -96,13 +98,10 @@ def _holds_keypoints(path: Path) -> bool:
     return path.suffix.lower() in (".pkl", ".pickle", ".json")
 
 
-def _common_count(counts: dict[str, int], paths: dict[str, Path | None], trim: bool) -> int:
+def _common_count(counts: dict[Path, int], trim: bool) -> int:
     least = min(counts.values())
-    if least < 1:
-        name = min(counts, key=lambda name: counts[name])
-        raise UserError(f"{paths[name]}: expected frames, found none")
     if len(set(counts.values())) > 1 and not trim:
-        listed = ", ".join(f"{counts[name]} in {paths[name]}" for name in counts)
+        listed = ", ".join(f"{count} in {path}" for path, count in counts.items())
         raise UserError(
             f"expected equal frame counts, found {listed}; --trim uses the first {least}"
         )
@@ -110,33 +109,52 @@ def _common_count(counts: dict[str, int], paths: dict[str, Path | None], trim: b
 
 
 def _drawing_size(
-    infos: dict[str, VideoInfo], keypoints: KeypointClip | None, dwpose: Path | None
+    infos: dict[str, VideoInfo], keypoints: KeypointClip | None, paths: dict[str, Path]
 ) -> tuple[int, int]:
+    """That of the HaMeR video, as released, else of the next best file."""
     for name in ("hamer", "smpl", "dwpose"):
         if name in infos:
             return infos[name].height, infos[name].width
     if keypoints is None or keypoints.size is None:
-        raise UserError(f"{dwpose}: expected H and W beside the keypoints, found neither")
+        raise UserError(
+            f"{paths['dwpose']}: expected H and W beside the keypoints where no video tells the "
+            "frame size, found neither"
+        )
     return keypoints.size
 
 
-def _driver_fps(infos: dict[str, VideoInfo], keypoints: KeypointClip | None) -> float:
+def _source_fps(infos: dict[str, VideoInfo], keypoints: KeypointClip | None) -> float | None:
     rates = [info.fps for info in infos.values()]
-    rates.append(keypoints.fps if keypoints is not None else None)
-    return next((rate for rate in rates if rate), UNKNOWN_FPS)
+    rates.append(keypoints.fps if keypoints else None)
+    return next((rate for rate in rates if rate), None)
+
+
+def _output_fps(source_fps: float | None, config: SampleConfig) -> float:
+    fps = config.fps or (source_fps or ASSUMED_FPS) / config.stride
+    low, high = FPS_RANGE
+    if not low <= fps <= high:
+        raise UserError(
+            f"fps: expected {low:g} to {high:g} for driver / stride, found {fps:g}; --fps sets it"
+        )
+    return fps
 
 
 def stacked_conditions(
     driver: Driver, names: Sequence[str], size: tuple[int, int]
 ) -> Iterator[Float[np.ndarray, "H W c"]]:
-    """Per frame, the pictures of `names` at `size` in [0, 1], stacked on channels; absent ones black.
+    """Per frame, pictures of `names` at `size` in [0, 1], stacked on channels; absent ones black.
 
-    Raises `UserError` when the driver holds a condition that is not among `names`.
+    Raises `UserError` when the driver holds a condition that is not among `names`, and, while
+    iterating, when a file turns out to be damaged.
     """
     if extra := set(driver.present) - set(names):
         raise UserError(
-            f"{min(extra)}: expected conditions that the model knows ({', '.join(names)})"
+            f"{min(extra)}: expected conditions that these weights know ({', '.join(names)})"
         )
+    return _stack(driver, names, size)
+
+
+def _stack(driver: Driver, names: Sequence[str], size: tuple[int, int]) -> Iterator[np.ndarray]:
     black = np.zeros((*size, 3), np.float32)
     streams = {name: driver.frames(name) for name in driver.present}
     for _ in driver.indices:

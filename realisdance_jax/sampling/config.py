@@ -1,30 +1,35 @@
 """Options of sampling, checked once."""
 
-import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from realisdance_jax.diffusion.schedule import Spacing
+from realisdance_jax.diffusion.schedule import Spacing, require_choice
 from realisdance_jax.diffusion.solvers import SOLVERS
 from realisdance_jax.sampling.windows import WINDOW_KINDS
 from realisdance_jax.utils.errors import UserError
 
+Uncond = Literal["fake", "image"]
+
 SMALLEST_SIDE = 32
-MAX_GUIDANCE = 100.0
 MAX_STEPS = 1000
+MAX_GUIDANCE = 100.0
+MAX_SEED = 2**32 - 1
+"""JAX takes 32 bits of a seed; larger ones would repeat the noise of small ones."""
+FPS_RANGE = (0.01, 1000.0)
 
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """How to animate; the defaults are the release's (spec section 5).
+    """How to animate; the defaults are the release's.
 
     size: height and width in pixels, multiples of 8. stride, max_frames: which driver frames.
-    guidance: 1 switches it off. guidance_rescale: phi of Lin et al. 2023, 0 is off.
+    guidance: 1 switches it off. guidance_rescale: phi of Lin et al. 2023, 0 is off. eta: fresh
+    noise of ddim, 0 to 1.
     uncond: the unconditional branch, None for what the weights were trained for (parity.md: H4).
     windows, window_size, window_overlap, window_stride: how long videos are split (parity.md: H16).
-    window_batch: windows per call, rounded up to the number of devices. fps: None is driver / stride.
-    color: give the video the reference's colour statistics (parity.md: H7). chunk: frames per call
-    of the pose encoders and of the VAE decoder.
+    window_batch: windows per call, rounded up to the number of devices.
+    fps: of the output, None for driver / stride. color: give the video the reference's colour
+    statistics (parity.md: H7). chunk: frames per call of the pose encoders and the VAE decoder.
     Raises `UserError` on a value out of range.
     """
 
@@ -38,7 +43,7 @@ class SampleConfig:
     solver: str = "ddim"
     spacing: Spacing = "linspace"
     eta: float = 0.0
-    uncond: Literal["fake", "image"] | None = None
+    uncond: Uncond | None = None
     windows: str = "official"
     window_size: int = 16
     window_overlap: int = 4
@@ -49,32 +54,35 @@ class SampleConfig:
     chunk: int = 4
 
     def __post_init__(self):
-        for name in ("stride", "max_frames", "window_size", "window_batch", "chunk"):
-            self._at_least(name, 1)
-        self._at_least("seed", 0)
         if any(side % 8 or side < SMALLEST_SIDE for side in self.size):
-            found = "x".join(map(str, self.size))
             raise UserError(
                 f"size: expected height x width in multiples of 8, at least {SMALLEST_SIDE} each, "
-                f"found {found}"
+                f"found {'x'.join(map(str, self.size))}"
             )
-        self._between("steps", 1, MAX_STEPS)
-        self._between("guidance", 1.0, MAX_GUIDANCE)
-        self._between("guidance_rescale", 0.0, 1.0)
-        self._between("eta", 0.0, 1.0)
-        if self.fps is not None and not (math.isfinite(self.fps) and 0 < self.fps <= 1000):
-            raise UserError(f"fps: expected a rate above 0, found {self.fps}")
-        for name, known in (("solver", SOLVERS), ("windows", WINDOW_KINDS)):
-            if getattr(self, name) not in known:
-                found = getattr(self, name)
-                raise UserError(f"{name}: expected one of {', '.join(known)}, found {found!r}")
+        for name in ("stride", "max_frames", "window_size", "window_stride", "window_batch"):
+            self._require(name, 1)
+        self._require("chunk", 1)
+        self._require("seed", 0, MAX_SEED)
+        self._require("steps", 1, MAX_STEPS)
+        self._require("guidance", 1.0, MAX_GUIDANCE)
+        self._require("guidance_rescale", 0.0, 1.0)
+        self._require("eta", 0.0, 1.0)
+        self._require("window_overlap", 0, self.window_size - 1)
+        if self.fps is not None:
+            self._require("fps", *FPS_RANGE)
+        require_choice("solver", self.solver, SOLVERS)
+        require_choice("spacing", self.spacing, get_args(Spacing))
+        require_choice("windows", self.windows, WINDOW_KINDS)
+        if self.uncond is not None:
+            require_choice("uncond", self.uncond, get_args(Uncond))
+        if self.eta and self.solver != "ddim":
+            raise UserError(f"eta: expected 0 for the solver {self.solver}, found {self.eta}")
+        if self.windows == "blend" and self.window_stride != 1:
+            raise UserError(f"window stride: expected 1 with blend, found {self.window_stride}")
 
-    def _at_least(self, name: str, least: int) -> None:
+    def _require(self, name: str, low: float, high: float | None = None) -> None:
+        """Raise `UserError` unless low <= value <= high; NaN is outside."""
         value = getattr(self, name)
-        if value < least:
-            raise UserError(f"{name}: expected at least {least}, found {value}")
-
-    def _between(self, name: str, low: float, high: float) -> None:
-        value = getattr(self, name)
-        if not low <= value <= high:
-            raise UserError(f"{name}: expected {low} to {high}, found {value}")
+        if not low <= value or (high is not None and not value <= high):
+            expected = f"at least {low}" if high is None else f"{low} to {high}"
+            raise UserError(f"{name.replace('_', ' ')}: expected {expected}, found {value}")

@@ -1,7 +1,8 @@
 """The denoising loop: one jitted step over batches of windows, driven from the host.
 
-Once per clip: reference K/V and image tokens. Once per frame: pose features. Once per window and
-step: the pose guidance, shared by the conditional and the unconditional branch.
+Once per clip: reference K/V and image tokens. Once per frame: pose features. Once per window,
+shared by the conditional and the unconditional branch: the pose guidance; again at every step only
+where windows move or are too many to keep.
 """
 
 import time
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
@@ -31,22 +33,24 @@ OnStep = Callable[[int, Array], None]
 class ClipState(NamedTuple):
     """What a clip gives the denoiser; device arrays.
 
-    context, uncond_context: projected image tokens `1 m c`. reference: K/V of the reference picture.
-    pose: pose features `f h w c`.
+    context, uncond_context: projected image tokens `1 m c`. reference: K/V of the reference.
+    pose: pose features `f h w c`. guidance: the pose guidance of the windows, where one batch of
+    them serves all steps.
     """
 
     context: Array
     uncond_context: Array
     reference: ReferenceKV
     pose: Array
+    guidance: tuple[Array, ...] | None = None
 
 
 class StepTables(NamedTuple):
     """Per-step numbers on the device: timesteps `n`, windows `n w s`, solver's coefficients."""
 
-    timesteps: Array
-    index: Array
-    weight: Array
+    timesteps: Array | np.ndarray
+    index: Array | np.ndarray
+    weight: Array | np.ndarray
     solver: Any
 
 
@@ -67,7 +71,7 @@ class Timing:
 
 
 def frame_noise(key: Array, shape: tuple[int, ...]) -> Array:
-    """Standard normal `f h w c`, each frame from its own key: independent of length and of devices."""
+    """Standard normal `f h w c`, each frame from its own key: length and devices change nothing."""
     draw = partial(jax.random.normal, shape=shape[1:], dtype=jnp.float32)
     return jax.vmap(lambda frame: draw(jax.random.fold_in(key, frame)))(jnp.arange(shape[0]))
 
@@ -75,7 +79,7 @@ def frame_noise(key: Array, shape: tuple[int, ...]) -> Array:
 def _windows_to_frames(values: Array, index: Array, weight: Array, frames: int) -> Array:
     """Sum over windows of weight * value at each frame: `w s ...` -> `f ...`.
 
-    A product with a 0/1 matrix rather than a scatter, whose order of additions is undefined on GPUs.
+    A product with a 0/1 matrix, not a scatter, whose order of additions is undefined on GPUs.
     """
     chosen = (index[..., None] == jnp.arange(frames)) * weight[..., None]
     return jnp.einsum("wsf,ws...->f...", chosen, values, precision="highest")
@@ -84,17 +88,19 @@ def _windows_to_frames(values: Array, index: Array, weight: Array, frames: int) 
 def make_step(
     model: RealisDance, solver: Solver, guidance: Guidance, window_batch: int, mesh: Mesh
 ) -> Callable[..., tuple[Array, Any]]:
-    """The pure step (variables, clip, tables, i, latents, solver state, noise) -> (latents, state)."""
+    """The pure step (variables, clip, tables, i, latents, state, noise) -> (latents, state)."""
     by_window = NamedSharding(mesh, PartitionSpec("data"))
 
     def predict(variables: dict, clip: ClipState, latents: Array, t: Array, index: Array) -> Array:
-        """Predictions of a batch of windows, `branch w s h w c`: conditional, then unconditional."""
+        """Predictions of a batch of windows, `branch w s h w c`: conditional comes first."""
         x = jax.lax.with_sharding_constraint(latents[index], by_window)
-        features = jax.lax.with_sharding_constraint(clip.pose[index], by_window)
-        pose = model.apply(variables, features, method="guide")
+        pose = clip.guidance
+        if pose is None:
+            features = jax.lax.with_sharding_constraint(clip.pose[index], by_window)
+            pose = model.apply(variables, features, method="guide")
         times = jnp.full((index.shape[0],), t)
 
-        def denoise(context: Array, reference: ReferenceKV | None) -> Array:
+        def denoise(context: Array, reference: ReferenceKV | None) -> Any:
             inputs = (x, times, context, pose, reference)
             return model.apply(variables, *inputs, method="denoise")
 
@@ -136,10 +142,22 @@ def _shapes(tree: Any) -> tuple:
     return tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(tree))
 
 
+def guide_windows(
+    pipeline: Pipeline, clip: ClipState, plan: WindowPlan, window_batch: int
+) -> ClipState:
+    """`clip` with the guidance of its windows, if one batch of windows serves all steps."""
+    if not plan.shared or plan.index.shape[1] != window_batch:
+        return clip
+    by_window = NamedSharding(pipeline.mesh, PartitionSpec("data"))
+    features = jax.device_put(clip.pose[plan.index[0]], by_window)
+    guidance = pipeline.call("model", "guide", features)
+    return clip._replace(guidance=guidance)
+
+
 def denoise_clip(
     pipeline: Pipeline,
     clip: ClipState,
-    initial: Array,
+    initial: Array | np.ndarray,
     plan: WindowPlan,
     solver: Solver,
     guidance: Guidance,
@@ -153,6 +171,7 @@ def denoise_clip(
     `window_batch` divides the plan's windows and is a multiple of the mesh's devices. `key` feeds
     the noise of stochastic solvers only.
     """
+    clip = guide_windows(pipeline, clip, plan, window_batch)
     tables = StepTables(solver.timesteps, plan.index, plan.weight, solver.table)
     tables, latents = pipeline.everywhere((tables, jnp.array(initial, jnp.float32)))
     state = pipeline.everywhere(solver.init(latents[None]))

@@ -3,13 +3,14 @@
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 
 from realisdance_jax.models.dinov2 import zero_image
 from realisdance_jax.sampling.denoise import ClipState
-from realisdance_jax.sampling.pipeline import Pipeline, jitted
+from realisdance_jax.sampling.pipeline import Pipeline
 from realisdance_jax.shapes import Array, Float, UInt8
 
 
@@ -17,8 +18,8 @@ from realisdance_jax.shapes import Array, Float, UInt8
 class Clip:
     """Inputs at the target size.
 
-    reference: `H W 3` in [-1, 1]. encoder_image: `h w 3`, normalised for DINOv2. conditions: stacked
-    pictures `H W c` in [0, 1], one per frame, consumed once.
+    reference: `H W 3` in [-1, 1]. encoder_image: `h w 3`, normalised for DINOv2. conditions:
+    stacked pictures `H W c` in [0, 1], one per frame, consumed once.
     """
 
     reference: Float[np.ndarray, "H W 3"]
@@ -35,58 +36,52 @@ class EncodedConditions:
     pictures: UInt8[np.ndarray, "f H W c"]
 
 
-def _chunks(items: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    iterator = iter(items)
+def _chunks(frames: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Stacked groups of `size` frames, or of all if fewer, and how many of them are real.
+
+    The last group repeats its last frame until it has the shape of the others.
+    """
+    iterator, full = iter(frames), None
     while group := list(itertools.islice(iterator, size)):
-        yield np.stack(group)
-
-
-def _filled(batch: np.ndarray | Array, size: int) -> Array:
-    """`batch` with its last entry repeated up to `size`, so that every chunk has one shape."""
-    batch = jnp.asarray(batch)
-    return jnp.concatenate([batch, jnp.repeat(batch[-1:], size - len(batch), axis=0)])
+        full = full or len(group)
+        yield np.stack(group + group[-1:] * (full - len(group))), len(group)
 
 
 def encode_conditions(
     pipeline: Pipeline, conditions: Iterable[np.ndarray], chunk: int
 ) -> EncodedConditions:
     """Run the pose encoders and the gate over frames, `chunk` at a time."""
-    encode = jitted(pipeline.model, "encode_pose")
     features, gates, pictures = [], [], []
-    for batch in _chunks(conditions, chunk):
-        inputs = pipeline.everywhere(_filled(batch, chunk)[None])
-        part, gate = encode(pipeline.variables, inputs)
-        features.append(part[0, : len(batch)])
-        gates.append(np.asarray(gate[0, : len(batch)]))
-        pictures.append((batch * 255).astype(np.uint8))
+    for batch, count in _chunks(conditions, chunk):
+        part, gate = pipeline.call("model", "encode_pose", pipeline.everywhere(batch[None]))
+        features.append(part[0, :count])
+        gates.append(np.asarray(gate[0, :count], np.float32))
+        pictures.append((batch[:count] * 255).astype(np.uint8))
     joined = pipeline.everywhere(jnp.concatenate(features))
     return EncodedConditions(joined, np.concatenate(gates), np.concatenate(pictures))
 
 
-def encode_reference(pipeline: Pipeline, clip: Clip, uncond: str, pose: Array) -> ClipState:
+def encode_reference(
+    pipeline: Pipeline, clip: Clip, uncond: Literal["fake", "image"], pose: Array
+) -> ClipState:
     """Image tokens of both guidance branches and the reference K/V (parity.md: H4)."""
-    model, variables = pipeline.model, pipeline.variables
     image, reference = pipeline.everywhere((clip.encoder_image[None], clip.reference[None]))
-    encode_image = jitted(pipeline.dino, "__call__")
-    tokens = encode_image(pipeline.dino_variables, image)
+    tokens = pipeline.call("dino", "__call__", image)
     absent = jnp.zeros_like(tokens)
     if uncond == "image":
         zeros = pipeline.everywhere(zero_image(*image.shape[:3]))
-        absent = encode_image(pipeline.dino_variables, zeros)
-    project = jitted(model, "project")
-    context = project(variables, tokens)
-    latents = jitted(pipeline.vae, "encode")(pipeline.vae_params, reference)
-    features = jitted(model, "encode_reference")(variables, latents, context)
-    kv = jitted(model, "reference_kv")(variables, features)
-    return pipeline.everywhere(ClipState(context, project(variables, absent), kv, pose))
+        absent = pipeline.call("dino", "__call__", zeros)
+    context = pipeline.call("model", "project", tokens)
+    absent = pipeline.call("model", "project", absent)
+    latents = pipeline.call("vae", "encode", reference)
+    features = pipeline.call("model", "encode_reference", latents, context)
+    kv = pipeline.call("model", "reference_kv", features)
+    return pipeline.everywhere(ClipState(context, absent, kv, pose))
 
 
 def decode_frames(
-    pipeline: Pipeline, latents: Array, chunk: int
+    pipeline: Pipeline, latents: Float[np.ndarray, "f h w c"], chunk: int
 ) -> Iterator[Float[np.ndarray, "f H W 3"]]:
-    """Pictures of latents `f h w c`, not clamped, in chunks on the host."""
-    decode = jitted(pipeline.vae, "decode")
-    for start in range(0, len(latents), chunk):
-        group = latents[start : start + chunk]
-        decoded = decode(pipeline.vae_params, pipeline.everywhere(_filled(group, chunk)))
-        yield np.asarray(decoded)[: len(group)]
+    """Pictures of latents, not clamped, in chunks on the host."""
+    for batch, count in _chunks(latents, chunk):
+        yield np.asarray(pipeline.call("vae", "decode", pipeline.everywhere(batch)))[:count]

@@ -1,21 +1,20 @@
 """Loaded weights and the networks that use them."""
 
-import functools
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from realisdance_jax.checkpoints.weights import Manifest, load_component, merge, read_manifest
 from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.models.vae import VAE
+from realisdance_jax.parallel.mesh import make_mesh
 from realisdance_jax.utils.errors import UserError
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -25,8 +24,7 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 class Pipeline:
     """Weights on devices and what runs them. The VAE and DINOv2 compute in float32.
 
-    compiled: programs of earlier clips by their static shapes, so that a second clip of one size
-    does not compile again.
+    compiled: programs of earlier clips, so that a second clip of one size does not compile again.
     """
 
     manifest: Manifest
@@ -48,8 +46,23 @@ class Pipeline:
         """`tree` as arrays replicated over the mesh."""
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
+    def call(self, network: Literal["model", "dino", "vae"], method: str, *inputs: Any) -> Any:
+        """Run a method of a network on its variables and `inputs`, jitted."""
+        module, variables = {
+            "model": (self.model, self.variables),
+            "dino": (self.dino, self.dino_variables),
+            "vae": (self.vae, self.vae_params),
+        }[network]
+        if (network, method) not in self.compiled:
+            is_vae = isinstance(module, VAE)
+            pure = getattr(module, method) if is_vae else partial(module.apply, method=method)
+            self.compiled[network, method] = jax.jit(pure)
+        return self.compiled[network, method](variables, *inputs)
 
-def load(folder: str | Path, dtype: str = "float32", devices: list | None = None) -> Pipeline:
+
+def load(
+    folder: str | Path, dtype: str = "float32", devices: Sequence[Any] | None = None
+) -> Pipeline:
     """Read a weights folder made by `python -m realisdance_jax.convert to-jax`.
 
     Args:
@@ -66,8 +79,7 @@ def load(folder: str | Path, dtype: str = "float32", devices: list | None = None
         if name not in manifest.components:
             hint = f"convert again with {option}"
             raise UserError(f"{folder}: expected the component {name}, found none ({hint})")
-    devices = jax.devices() if devices is None else devices
-    mesh = jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+    mesh = make_mesh({"data": -1}, devices)
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def component(name: str, kind: Any = jnp.float32) -> dict:
@@ -83,14 +95,3 @@ def load(folder: str | Path, dtype: str = "float32", devices: list | None = None
         component("vae")["params"],
         mesh,
     )
-
-
-@functools.cache
-def jitted(module: nn.Module | VAE, method: str) -> Callable:
-    """One method of a network as a jitted function of (variables, ...).
-
-    Networks compare by value, so that clips of one size share the compiled program.
-    """
-    if isinstance(module, VAE):
-        return jax.jit(getattr(module, method))
-    return jax.jit(partial(module.apply, method=method))

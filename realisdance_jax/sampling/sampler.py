@@ -1,13 +1,15 @@
 """Animate a picture: `load(folder)` once, then `animate(pipeline, ...)` per clip."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from realisdance_jax.data.images import read_image
@@ -25,7 +27,7 @@ from realisdance_jax.sampling.encode import (
 )
 from realisdance_jax.sampling.pipeline import Pipeline, load
 from realisdance_jax.sampling.windows import WindowPlan, plan_windows
-from realisdance_jax.shapes import Float, UInt8
+from realisdance_jax.shapes import Array, Float, UInt8
 from realisdance_jax.utils.errors import UserError
 
 __all__ = ["Animation", "SampleConfig", "animate", "load", "sample_clip"]
@@ -39,7 +41,8 @@ class Animation:
 
     video: `f H W 3` in [0, 1] (float32). reference: `H W 3` and pictures: the conditions stacked on
     channels, uint8. gates: weights in (0, 1). initial, latents: before and after denoising.
-    fps: of the output.
+    conditions: names of the stacked pictures. settings: all that reproduces the clip, the hash of
+    the weights among it. fps: of the output.
     """
 
     video: Float[np.ndarray, "f H W 3"]
@@ -49,10 +52,12 @@ class Animation:
     initial: Float[np.ndarray, "f h w c"]
     latents: Float[np.ndarray, "f h w c"]
     timing: Timing
+    conditions: tuple[str, ...]
+    settings: dict[str, Any]
     fps: float = 8.0
 
     def frame(self, i: int) -> UInt8[np.ndarray, "H W 3"]:
-        """Frame i as 0..255, truncated as released (spec section 5)."""
+        """Frame i as 0..255, truncated as released."""
         return (self.video[i] * 255).astype(np.uint8)
 
 
@@ -62,7 +67,7 @@ def choose_windows(pipeline: Pipeline, config: SampleConfig, frames: int) -> tup
     An image-stage model sees one frame at a time. Raises `UserError` when windows are longer than
     the motion modules' position tables.
     """
-    devices = pipeline.mesh.devices.size
+    devices = pipeline.mesh.shape["data"]
     batch = -(-config.window_batch // devices) * devices
     motion = pipeline.manifest.model.motion
     if motion is None:
@@ -76,13 +81,41 @@ def choose_windows(pipeline: Pipeline, config: SampleConfig, frames: int) -> tup
     return plan_windows(config.windows, config.steps, frames, *sizes, batch), batch
 
 
-def _restore_color(video: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Decoded `f H W 3` with the reference's colour statistics, frame by frame (parity.md: H7)."""
-    statistics = reduce(merge_color, (color_statistics(frame[None, None]) for frame in video))
-    target = color_statistics(reference[None, None])
-    for i, frame in enumerate(video):
-        video[i] = apply_color(frame[None, None], statistics, target)[0, 0]
-    return video
+def _decode(
+    pipeline: Pipeline, latents: np.ndarray, reference: np.ndarray | None, chunk: int
+) -> Float[np.ndarray, "f H W 3"]:
+    """The video of `latents` in [0, 1], with the colours of `reference` if there is one.
+
+    Colour statistics are those of the whole video (parity.md: H7); all work is done in place, so
+    that memory holds one copy of it.
+    """
+    chunks = decode_frames(pipeline, latents, chunk)
+    first = next(chunks)
+    video = np.empty((len(latents), *first.shape[1:]), np.float32)
+    done = 0
+    for part in itertools.chain([first], chunks):
+        video[done : done + len(part)] = part
+        done += len(part)
+    if reference is not None:
+        frames = [video[None, i : i + 1] for i in range(len(video))]
+        statistics = reduce(merge_color, map(color_statistics, frames))
+        target = color_statistics(reference[None, None])
+        for frame in frames:
+            frame[:] = apply_color(frame, statistics, target)
+    video /= 2
+    video += 0.5
+    return np.clip(video, 0, 1, out=video)
+
+
+def _initial_latents(
+    initial: Float[np.ndarray, "f h w c"] | None, key: Array, shape: tuple[int, ...]
+) -> Float[np.ndarray, "f h w c"]:
+    if initial is None:
+        return np.asarray(frame_noise(key, shape))
+    if initial.shape != shape:
+        expected, found = ((1, s[-1], *s[:-1]) for s in (shape, initial.shape))
+        raise UserError(f"initial latents: expected shape {expected}, found {found}")
+    return initial
 
 
 def sample_clip(
@@ -96,48 +129,40 @@ def sample_clip(
     """Sample one clip from arrays.
 
     `initial` latents default to noise drawn per frame from the seed: it depends on neither devices
-    nor window batch nor length. Raises `UserError` when `initial` has another shape.
+    nor window batch nor length. Raises `UserError` when `initial` has another shape, and when
+    solver, steps or windows do not suit the weights.
     """
+    manifest = pipeline.manifest
+    uncond = config.uncond or manifest.uncond
+    solver = make_solver(config.solver, manifest.schedule, config.steps, config.spacing, config.eta)
+    noise_key, step_key = jax.random.split(jax.random.key(config.seed))
     encoded = encode_conditions(pipeline, clip.conditions, config.chunk)
     frames, h, w = encoded.features.shape[:3]
-    latent_shape = (frames, h, w, pipeline.manifest.model.unet.in_channels)
-    noise_key, step_key = jax.random.split(jax.random.key(config.seed))
-    if initial is None:
-        initial = np.asarray(frame_noise(noise_key, latent_shape))
-    if initial.shape != latent_shape:
-        f, h, w, c = latent_shape
-        raise UserError(
-            f"initial latents: expected shape {(1, c, f, h, w)}, "
-            f"found {(1, initial.shape[3], *initial.shape[:3])}"
-        )
-    uncond = config.uncond or pipeline.manifest.uncond
-    state = encode_reference(pipeline, clip, uncond, encoded.features)
     plan, batch = choose_windows(pipeline, config, frames)
-    latents, timing = denoise_clip(
-        pipeline,
-        state,
-        initial,
-        plan,
-        make_solver(
-            config.solver, pipeline.manifest.schedule, config.steps, config.spacing, config.eta
-        ),
-        Guidance(config.guidance, config.guidance_rescale),
-        batch,
-        step_key,
-        on_step,
-        progress,
+    shape = (frames, h, w, manifest.model.unet.in_channels)
+    initial = _initial_latents(initial, noise_key, shape)
+    state = encode_reference(pipeline, clip, uncond, encoded.features)
+    guidance = Guidance(config.guidance, config.guidance_rescale)
+    denoised, timing = denoise_clip(
+        pipeline, state, initial, plan, solver, guidance, batch, step_key, on_step, progress
     )
-    video = np.concatenate(list(decode_frames(pipeline, latents, min(config.chunk, frames))))
-    if config.color:
-        video = _restore_color(video, clip.reference)
+    latents = np.asarray(denoised)
+    target = clip.reference if config.color else None
     return Animation(
-        np.clip(video / 2 + 0.5, 0, 1),
-        (np.clip(clip.reference / 2 + 0.5, 0, 1) * 255).astype(np.uint8),
-        encoded.pictures,
-        encoded.gates,
-        np.asarray(initial),
-        np.asarray(latents),
-        timing,
+        video=_decode(pipeline, latents, target, config.chunk),
+        reference=(np.clip(clip.reference / 2 + 0.5, 0, 1) * 255).astype(np.uint8),
+        pictures=encoded.pictures,
+        gates=encoded.gates,
+        initial=initial,
+        latents=latents,
+        timing=timing,
+        conditions=pipeline.conditions,
+        settings={
+            **dataclasses.asdict(config),
+            "uncond": uncond,
+            "dtype": jnp.dtype(pipeline.model.dtype).name,
+            "weights": manifest.weight_hash,
+        },
     )
 
 
@@ -171,16 +196,16 @@ def animate(
     Raises `UserError` for bad input, before any weight is used.
     """
     config = config or SampleConfig()
-    paths = [None if path is None else Path(path) for path in (dwpose, hamer, smpl)]
-    driver = open_driver(*paths, config.stride, config.max_frames, trim)
+    driver = open_driver(dwpose, hamer, smpl, config, trim)
     picture = read_image(reference, alpha)
-    for name in pipeline.conditions:
-        if name not in driver.present:
-            say(f"{name}: not given, black frames instead")
     clip = Clip(
         to_signed(crop_resize(picture, config.size)),
         imagenet_normalise(crop_resize(picture, dino_size(config.size))),
         stacked_conditions(driver, pipeline.conditions, config.size),
     )
+    for line in driver.notes(pipeline.conditions):
+        say(line)
     animation = sample_clip(pipeline, clip, config, initial, progress=progress)
-    return dataclasses.replace(animation, fps=config.fps or driver.fps / config.stride)
+    noise = "seed" if initial is None else "given"
+    more = {"fps": driver.fps, "trim": trim, "alpha": alpha, "initial_latents": noise}
+    return dataclasses.replace(animation, fps=driver.fps, settings=animation.settings | more)

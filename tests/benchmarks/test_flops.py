@@ -11,9 +11,17 @@ from jax import lax
 
 from benchmarks import flops
 from benchmarks.jaxpr_flops import KINDS, count, total
+from realisdance_jax.checkpoints.variables import abstract_component
+from realisdance_jax.checkpoints.weights import merge
+from realisdance_jax.diffusion.schedule import ScheduleConfig
+from realisdance_jax.diffusion.solvers import make_solver
 from realisdance_jax.models.attention import Attention, attend
+from realisdance_jax.models.config import MotionConfig, RealisDanceConfig
 from realisdance_jax.models.layers import Conv
-from realisdance_jax.models.realisdance import COMPONENTS
+from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
+from realisdance_jax.parallel.mesh import make_mesh
+from realisdance_jax.sampling.denoise import ClipState, Guidance, StepTables, make_step
+from realisdance_jax.sampling.windows import plan_windows
 
 
 def shape(*axes: int) -> jax.ShapeDtypeStruct:
@@ -169,3 +177,34 @@ def test_command(monkeypatch, tmp_path, capsys):
     rows = [row for piece in flops.STEP for row in written["pieces"][piece]]
     assert sum(row["flops"] for row in rows) == written["step"]
     assert {row["kind"] for row in rows} == set(KINDS)
+
+
+def test_the_samplers_own_step_is_within_the_limit():
+    """The program that `denoise_clip` compiles for one fixed window, guidance made beforehand."""
+    config = RealisDanceConfig(motion=MotionConfig())
+    model, schedule = RealisDance(config), ScheduleConfig()
+    solver = make_solver("ddim", schedule, 4)
+    plan = plan_windows("official", 4, flops.FRAMES, 16, 1, 4)
+    step = make_step(model, solver, Guidance(2.0), 1, make_mesh({}, jax.devices()[:1]))
+
+    def traced(method, *args):
+        return jax.eval_shape(lambda *a: model.apply(*a, method=method), variables, *args)
+
+    def shape(*axes):
+        return jax.ShapeDtypeStruct(axes, jnp.float32)
+
+    h, w = flops.HEIGHT // 8, flops.WIDTH // 8
+    parts = [abstract_component(config, name) for name in COMPONENTS]
+    variables = merge(*parts)
+    context = traced("project", shape(1, flops.TOKENS, config.dino.width))
+    kv = traced("reference_kv", traced("encode_reference", shape(1, h, w, 4), context))
+    pictures = shape(1, flops.FRAMES, flops.HEIGHT, flops.WIDTH, 9)
+    features = traced("encode_pose", pictures)[0]
+    pose = shape(*features.shape[1:])
+    clip = ClipState(context, context, kv, pose, traced("guide", features))
+    tables = StepTables(solver.timesteps, plan.index, plan.weight, solver.table)
+    tables = jax.tree.map(jnp.asarray, tables)
+    latents = shape(flops.FRAMES, h, w, 4)
+    i = jax.ShapeDtypeStruct((), jnp.int32)
+    spent = total(count(step, variables, clip, tables, i, latents, (), None)[0])
+    assert 70.0e12 < spent <= flops.LIMIT

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 from flax import traverse_util
 
-from realisdance_jax.checkpoints.convert.components import init_dino, init_model
+from realisdance_jax.checkpoints.variables import init_component, init_model
 from realisdance_jax.models.config import MotionConfig, RealisDanceConfig
 from realisdance_jax.parallel.mesh import MESH_AXES, make_mesh
 from realisdance_jax.parallel.rules import LOGICAL_AXES, RULES
@@ -19,7 +19,7 @@ def parameters() -> dict:
     """Abstract boxed parameters of the released stage-2 model and its image encoder."""
     key = jax.random.key(0)
     model = jax.eval_shape(lambda: init_model(FULL, key))["params"]
-    encoder = jax.eval_shape(lambda: init_dino(FULL.dino, key))["params"]
+    encoder = jax.eval_shape(lambda: init_component(FULL, "image_encoder", key))["params"]
     return {**model, "image_encoder": encoder}
 
 

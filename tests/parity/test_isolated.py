@@ -7,13 +7,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from realisdance_jax.checkpoints.convert.components import model_tables
 from realisdance_jax.models.realisdance import RealisDance
 from realisdance_jax.models.resnet import ResnetBlock
 from realisdance_jax.models.transformer import SpatialTransformer
 from tests import oracle
-from tests.parity.report import FORWARD, Table, channels_last, clip, images
+from tests.parity.report import FORWARD, Table, clip, images
 
 BANK = "ref_bank_t0."
+BLOCK = "unet_main.down_blocks.0"
+
+
+def weights(stage: int, prefix: str, damped: bool = False) -> dict:
+    """The variables whose official names start with `prefix`."""
+    tables = model_tables(oracle.config(stage)).values()
+    chosen = {n: leaf for table in tables for n, leaf in table.items() if n.startswith(prefix)}
+    return oracle.variables(chosen, damped=damped)
 
 
 def first(name: str) -> np.ndarray:
@@ -38,7 +47,7 @@ def test_main_unet(record_property):
     pose = tuple(jnp.asarray(clip(first(f"pg_out_{i}"))) for i in range(5))
     context = jnp.asarray(first("clip_projector_out"))
     args = (jnp.asarray(clip(sample)), jnp.asarray(t, jnp.int32), context, pose)
-    out = run(oracle.model_variables(1), features, *args)
+    out = run(weights(1, "unet_main."), features, *args)
     table.row("full_out from official parts", images(out), first("full_out"))
     table.verify()
 
@@ -46,8 +55,8 @@ def test_main_unet(record_property):
 def test_transformer(record_property):
     """One transformer without reference (H19: exact GELU)."""
     table, official = Table(record_property, "stage1", FORWARD), oracle.arrays("stage1")
-    block = oracle.model_variables(1)["params"]["unet_main"]["down_blocks.0"]
-    transformer = SpatialTransformer(32, 8, 32, "unit").bind({"params": block["attentions.0"]})
+    params = weights(1, f"{BLOCK}.attentions.0.")["params"]["unet_main"]["down_blocks.0"]
+    transformer = SpatialTransformer(32, 8, 32, "unit").bind({"params": params["attentions.0"]})
     x, context = clip(official["unit_in"]), jnp.asarray(official["clip_projector_out"])
     out = images(transformer(x, context)[0])
     table.row("unit_transformer_out from official tokens", out, official["unit_transformer_out"])
@@ -57,9 +66,9 @@ def test_transformer(record_property):
 def test_resnet_of_frames(record_property):
     """Statistics over all frames of a clip (H2)."""
     table, official = Table(record_property, "stage2", FORWARD), oracle.arrays("stage2")
-    block = oracle.model_variables(2)["params"]["unet_main"]["down_blocks.0"]
+    params = weights(2, f"{BLOCK}.resnets.0.")["params"]["unet_main"]["down_blocks.0"]
     resnet, x = ResnetBlock(32, 32), clip(official["unit_in"])
-    out = resnet.apply({"params": block["resnets.0"]}, x, official["unit_temb"])
+    out = resnet.apply({"params": params["resnets.0"]}, x, official["unit_temb"])
     table.row("unit_resnet_out alone", images(out), official["unit_resnet_out"])
     table.verify()
 
@@ -77,6 +86,6 @@ def test_damped_unet(record_property):
     picture = jnp.asarray(clip(inputs["s1.ref_sample"]))
     t = jnp.asarray(inputs["s1.timestep"], jnp.int32)
     context = jnp.asarray(official["stage1_clip_projector_out"])
-    out = run(oracle.model_variables(1, damped=True), picture, t, context)
+    out = run(weights(1, "unet_ref.", damped=True), picture, t, context)
     table.row("ref_out_t from official tokens", images(out), official["ref_out_t"])
     table.verify()

@@ -17,7 +17,7 @@ LEFT_OUT = shutil.ignore_patterns("__pycache__", "golden")
 
 @dataclass(frozen=True)
 class Mutant:
-    """In `file`, the one place that reads `right` becomes `wrong`; `test` then reports `failure`."""
+    """In `file`, the one place that reads `right` becomes `wrong`; `test` then says `failure`."""
 
     file: str
     right: str
@@ -96,7 +96,7 @@ def copy(tmp_path: Path) -> Path:
 def run_tests(copy: Path, *tests: str) -> subprocess.CompletedProcess[str]:
     """pytest on the copy alone, which precedes an installed package on the path."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    env |= {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    env |= {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
     command = (sys.executable, "-m", "pytest", "-q", "-rf", "-p", "no:cacheprovider", *tests)
     return subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, check=False)
 

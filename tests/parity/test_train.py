@@ -1,4 +1,4 @@
-"""Loss, gradients, one AdamW step and five-step runs of both stages against the official code."""
+"""Loss, gradients, AdamW steps and trajectories of both stages against the official code."""
 
 import functools
 
@@ -7,78 +7,90 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import traverse_util
 
 from realisdance_jax.checkpoints.convert.components import is_buffer, is_motion, model_tables
+from realisdance_jax.config import base_config
 from realisdance_jax.diffusion.loss import min_snr_weight
 from realisdance_jax.diffusion.prediction import add_noise, velocity
 from realisdance_jax.diffusion.schedule import ScheduleConfig, alphas_cumprod
-from realisdance_jax.models.realisdance import RealisDance
+from realisdance_jax.training.batch import Draws
+from realisdance_jax.training.optim import OptimConfig, make_optimizer, trainable_paths
+from realisdance_jax.training.step import Frozen, LossConfig, Networks, loss_fn
+from realisdance_jax.utils.tree import flatten, split
 from tests import oracle
 from tests.parity.report import FORWARD, GRADIENT, LOSS, Table, channels_last, clip, images
 
 CONDITIONS = ("pose", "hamer", "smpl")
+NETWORKS = {stage: Networks.of(oracle.config(stage), ScheduleConfig()) for stage in (1, 2)}
 
 
 @functools.cache
-def batch(stage: int) -> dict:
+def batch(stage: int) -> tuple[dict, Draws]:
+    """The oracle's batch as a cached one (latents with no spread) and its draws."""
     raw = {k[3:]: v for k, v in oracle.arrays("inputs").items() if k.startswith(f"t{stage}.")}
-    bars = jnp.asarray(alphas_cumprod(ScheduleConfig()))
-    t = jnp.asarray(raw["timesteps"], jnp.int32)
+    scaling = oracle.config(stage).vae.scaling
     latents, noise = jnp.asarray(clip(raw["latents"])), jnp.asarray(clip(raw["noise"]))
-    return {
-        "noisy": add_noise(latents, noise, bars[t]),
-        "target": velocity(latents, noise, bars[t]),
-        "weights": min_snr_weight(bars, t, 5.0, "v_prediction"),
-        "t": t,
-        "reference": jnp.asarray(channels_last(raw["ref_latents"])),
+    reference = jnp.asarray(channels_last(raw["ref_latents"]))
+    b, f = latents.shape[:2]
+    inputs = {
+        "latent_mean": latents / scaling,
+        "latent_std": jnp.zeros_like(latents),
+        "reference_mean": reference / scaling,
+        "reference_std": jnp.zeros_like(reference),
         "tokens": jnp.asarray(raw["clip_latents"]),
+        "zero_tokens": jnp.zeros_like(raw["clip_latents"][:1]),
         "conditions": jnp.concatenate([clip(raw[name]) for name in CONDITIONS], axis=-1),
     }
+    draws = Draws(
+        t=jnp.asarray(raw["timesteps"], jnp.int32),
+        noise=noise,
+        keep=jnp.ones((b,), bool),
+        order=jnp.broadcast_to(jnp.arange(f), (b, 3, f)),
+        posterior=jnp.zeros_like(latents),
+        reference_posterior=jnp.zeros_like(reference),
+    )
+    return inputs, draws
 
 
 @functools.cache
 def leaves(stage: int) -> dict:
+    """Leaf by PyTorch name."""
     tables = model_tables(oracle.config(stage))
     return {name: leaf for table in tables.values() for name, leaf in table.items()}
 
 
-def trainable(stage: int, name: str) -> bool:
-    return not is_buffer(leaves(stage)[name]) and (stage == 1 or is_motion(name))
+def path_of(stage: int, name: str) -> str:
+    return "/".join(leaves(stage)[name].path)
 
 
-def split(stage: int) -> tuple[dict, dict]:
-    """Flat variables by PyTorch name: (trainable, frozen)."""
-    flat = traverse_util.flatten_dict(oracle.model_variables(stage))
-    named = {name: flat[leaf.path] for name, leaf in leaves(stage).items()}
-    chosen = {n: v for n, v in named.items() if trainable(stage, n)}
-    return chosen, {n: v for n, v in named.items() if n not in chosen}
+def parts(stage: int) -> tuple[dict, Frozen]:
+    """(trainable, frozen) as `configs/stage*.py` choose them."""
+    flat = flatten(oracle.model_variables(stage))
+    table = base_config(stage).train.trainable
+    trainable, frozen = split(flat, trainable_paths(flat, table))
+    return trainable, Frozen(frozen, {}, {})
 
 
 @functools.cache
 def gradient_of_loss(stage: int):
-    model, x = RealisDance(oracle.config(stage)), batch(stage)
-    table = leaves(stage)
+    inputs, draws = batch(stage)
 
-    def loss(params, frozen):
-        flat = {table[name].path: value for name, value in {**params, **frozen}.items()}
-        inputs = (x["noisy"], x["t"], x["reference"], x["tokens"], x["conditions"])
-        pred = model.apply(traverse_util.unflatten_dict(flat), *inputs)
-        mse = jnp.square(pred - x["target"]).mean(range(1, pred.ndim))
-        return jnp.mean(x["weights"] * mse), (pred, mse)
+    @jax.jit
+    def run(trainable, frozen):
+        rates = LossConfig(drop=0.0)
+        gradient = jax.value_and_grad(loss_fn, has_aux=True)
+        return gradient(trainable, NETWORKS[stage], rates, frozen, inputs, draws)
 
-    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+    return run
 
 
-def optimizer(stage: int, lr: float, max_norm: float) -> optax.GradientTransformation:
-    """AdamW that leaves tensors without a gradient alone (parity.md: no gradient)."""
+def optimizer(lr: float, clip_norm: float) -> optax.GradientTransformation:
     rule = oracle.meta()["optimizer"]
     b1, b2 = rule["betas"]
-    adam = optax.adamw(lr, b1, b2, rule["eps"], weight_decay=rule["weight_decay"])
-    used = optax.chain(optax.clip_by_global_norm(max_norm), adam)
-    idle = set(oracle.meta()[f"train_stage{stage}"]["no_grad_names"])
-    labels = {n: "idle" if n in idle else "used" for n in split(stage)[0]}
-    return optax.partition({"used": used, "idle": optax.set_to_zero()}, labels)
+    config = OptimConfig(
+        lr=lr, b1=b1, b2=b2, eps=rule["eps"], weight_decay=rule["weight_decay"], clip_norm=clip_norm
+    )
+    return make_optimizer(config, 1)
 
 
 def official(stage: int, name: str, array: np.ndarray) -> np.ndarray:
@@ -86,60 +98,74 @@ def official(stage: int, name: str, array: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("stage", [1, 2])
+def test_what_trains(stage):
+    """Stage 1: everything that has a gradient. Stage 2: the motion tensors less their tables."""
+    trainable, _ = parts(stage)
+    idle = set(oracle.meta()[f"train_stage{stage}"]["no_grad_names"])
+    expected = {
+        path_of(stage, name)
+        for name, leaf in leaves(stage).items()
+        if not is_buffer(leaf) and name not in idle and (stage == 1 or is_motion(name))
+    }
+    assert set(trainable) == expected
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_targets(stage, record_property):
+    file = f"train_stage{stage}"
+    table, loss_table = Table(record_property, file, FORWARD), Table(record_property, file, LOSS)
+    inputs, draws = batch(stage)
+    bars = jnp.asarray(alphas_cumprod(ScheduleConfig()))
+    latents = inputs["latent_mean"] * oracle.config(stage).vae.scaling
+    table.row("noisy_latents", images(add_noise(latents, draws.noise, bars[draws.t])))
+    table.row("target", images(velocity(latents, draws.noise, bars[draws.t])))
+    loss_table.row("weights", min_snr_weight(bars, draws.t, 5.0, "v_prediction"))
+    table.verify()
+    loss_table.verify()
+
+
+@pytest.mark.parametrize("stage", [1, 2])
 def test_one_step(stage, record_property):
     file = f"train_stage{stage}"
     table, loss_table = Table(record_property, file, GRADIENT), Table(record_property, file, LOSS)
     forward = Table(record_property, file, FORWARD)
-    x, (params, frozen) = batch(stage), split(stage)
-    (loss, (pred, mse)), grads = gradient_of_loss(stage)(params, frozen)
-    for name, ours in (
-        ("noisy_latents", x["noisy"]),
-        ("target", x["target"]),
-        ("model_pred", pred),
-    ):
-        forward.row(name, images(ours))
-    for name, ours in (("per_sample_mse", mse), ("weights", x["weights"]), ("loss", loss)):
-        loss_table.row(name, ours)
-    names = sorted(params)
+    truth = Table(record_property, f"{file}_f64", LOSS)
+    params, frozen = parts(stage)
+    (loss, aux), grads = gradient_of_loss(stage)(params, frozen)
+    forward.row("model_pred", images(aux["pred"]))
+    loss_table.row("per_sample_mse", aux["mse"])
+    loss_table.row("loss", loss)
+    truth.row("loss", loss)
     theirs = oracle.arrays(file)
-    norms = np.array([np.linalg.norm(np.asarray(grads[n], np.float64)) for n in names])
-    idle = [n for n, norm in zip(names, theirs["grad_norms"], strict=True) if norm < 0]
-    assert idle == sorted(oracle.meta()[file]["no_grad_names"])
-    assert not any(np.any(np.asarray(grads[n])) for n in idle)
-    used = theirs["grad_norms"] >= 0
-    table.row("grad_norms", norms[used], theirs["grad_norms"][used])
-    table.row("total_grad_norm", np.sqrt(np.sum(norms**2)))
+    trained = sorted(n for n, leaf in leaves(stage).items() if stage == 1 or is_motion(n))
+    trained = [name for name in trained if not is_buffer(leaves(stage)[name])]
+    used = {n: t for n, t in zip(trained, theirs["grad_norms"], strict=True) if t >= 0}
+    norms = [np.linalg.norm(np.asarray(grads[path_of(stage, n)], np.float64)) for n in used]
+    assert len(norms) == len(grads)
+    table.row("grad_norms", np.array(norms), np.array(list(used.values())))
+    table.row("total_grad_norm", np.linalg.norm(norms))
     rule = oracle.meta()["optimizer"]
-    optim = optimizer(stage, rule["lr"], rule["clip"])
+    optim = optimizer(rule["lr"], rule["clip"])
     updates = jax.jit(optim.update)(grads, optim.init(params), params)[0]
     for name in (k[5:] for k in theirs if k.startswith("grad.")):
-        table.row(f"grad.{name}", official(stage, name, grads[name]))
+        path = path_of(stage, name)
+        table.row(f"grad.{name}", official(stage, name, grads[path]))
         clear = np.abs(theirs[f"grad.{name}"]) > 1e-6
-        delta = official(stage, name, updates[name])
-        error = np.abs(delta - theirs[f"delta.{name}"])[clear].max()
+        error = np.abs(official(stage, name, updates[path]) - theirs[f"delta.{name}"])[clear].max()
         table.measured(f"{file}/delta.{name} (absolute)", float(error), 2e-7)
-        after = official(stage, name, params[name] + updates[name])
+        after = official(stage, name, params[path] + updates[path])
         forward.row(f"after.{name}", after)
-    for rows in (table, loss_table, forward):
+    for rows in (table, loss_table, forward, truth):
         rows.verify()
-
-
-@pytest.mark.parametrize("stage", [1, 2])
-def test_against_float64(stage, record_property):
-    """The official run in float64 is the truth; ours may differ by no more than float32 does."""
-    table = Table(record_property, f"train_stage{stage}_f64", LOSS)
-    (loss, _), _ = gradient_of_loss(stage)(*split(stage))
-    table.row("loss", loss)
-    table.verify()
 
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_five_steps(stage, record_property):
     file, rule = f"train_stage{stage}", oracle.meta()["trajectory"]
     table, loss_table = Table(record_property, file, GRADIENT), Table(record_property, file, LOSS)
-    params, frozen = split(stage)
+    params, frozen = parts(stage)
     start = params
-    optim = optimizer(stage, rule["lr"], rule["clip"])
+    optim = optimizer(rule["lr"], rule["clip"])
     state, update = optim.init(params), jax.jit(optim.update)
     losses, norms = [], []
     for step in range(rule["steps"] + 1):
@@ -153,7 +179,8 @@ def test_five_steps(stage, record_property):
     table.row("traj_grad_norms", np.array(norms))
     for key in (k for k in oracle.arrays(file) if k.startswith("traj_delta.")):
         name = key.removeprefix("traj_delta.")
-        delta = official(stage, name, params[name] - start[name])
+        path = path_of(stage, name)
+        delta = official(stage, name, params[path] - start[path])
         error = np.abs(delta - oracle.arrays(file)[key]).max()
         bound = 8 * oracle.noise_floor()[f"{file}/{key}"]["max_abs"]
         table.measured(f"{file}/{key} (absolute)", float(error), bound)

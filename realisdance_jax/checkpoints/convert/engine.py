@@ -4,14 +4,15 @@ A leaf's path joined with dots is the PyTorch name, up to the last part (`kernel
 `weight` there), so the table follows from the model's abstract variables; no list of names is kept.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
-from numpy.typing import DTypeLike
+
+from realisdance_jax.checkpoints.convert.lazy import LazyTensor
 
 Path = tuple[str, ...]
 
@@ -22,9 +23,8 @@ _TO_TORCH = {2: (1, 0), 4: (3, 2, 0, 1)}
 
 @dataclass(frozen=True)
 class Leaf:
-    """One tensor: its PyTorch name and shape, its path (collection first) and its axis order."""
+    """One tensor: its path (collection first), PyTorch shape and axis order."""
 
-    name: str
     path: Path
     torch_shape: tuple[int, ...]
     axes: tuple[int, ...] | None
@@ -33,11 +33,11 @@ class Leaf:
         """A leaf in PyTorch's layout (contiguous)."""
         return np.ascontiguousarray(array if self.axes is None else array.transpose(self.axes))
 
-    def to_jax(self, tensor: np.ndarray, dtype: DTypeLike = np.float32) -> np.ndarray:
-        """A tensor of the file in our layout (contiguous) and `dtype`."""
+    def to_jax(self, tensor: np.ndarray) -> np.ndarray:
+        """A tensor of the file in our layout (contiguous), float32."""
         if self.axes is not None:
             tensor = tensor.transpose(np.argsort(self.axes))
-        return np.ascontiguousarray(tensor, dtype=dtype)
+        return np.ascontiguousarray(tensor, dtype=np.float32)
 
 
 def torch_name(path: Path) -> str:
@@ -60,32 +60,32 @@ def key_table(variables: Mapping, rename: Callable[[Path], str] = torch_name) ->
         shape = leaf.shape if axes is None else tuple(leaf.shape[i] for i in axes)
         if name in table:
             raise ValueError(f"{name}: claimed by {table[name].path} and {path}")
-        table[name] = Leaf(name, path, tuple(shape), axes)
+        table[name] = Leaf(path, tuple(shape), axes)
     return table
 
 
-def mismatches(
-    table: Mapping[str, Leaf], shapes: Mapping[str, Sequence[int]], allow_missing: bool = False
-) -> list[str]:
+def mismatches(table: Mapping[str, Leaf], tensors: Mapping[str, LazyTensor]) -> list[str]:
     """Every way in which the tensors of a file fail to fill `table` exactly once."""
-    found = [f"missing {name}" for name in table if name not in shapes and not allow_missing]
-    found += [f"unexpected {name}" for name in shapes if name not in table]
+    found = [f"missing {name}" for name in table if name not in tensors]
+    found += [f"unexpected {name}" for name in tensors if name not in table]
     found += [
-        f"{name}: expected shape {list(leaf.torch_shape)}, found {list(shapes[name])}"
+        f"{name}: expected shape {list(leaf.torch_shape)}, found {list(tensors[name].shape)}"
         for name, leaf in table.items()
-        if name in shapes and tuple(shapes[name]) != leaf.torch_shape
+        if name in tensors and tensors[name].shape != leaf.torch_shape
+    ]
+    found += [
+        f"{name}: expected floating-point numbers, found {tensor.dtype}"
+        for name, tensor in tensors.items()
+        if name in table and not jnp.issubdtype(tensor.dtype, jnp.floating)
     ]
     return found
 
 
-def fill(table: Mapping[str, Leaf], read: Callable[[str], np.ndarray]) -> dict[str, dict]:
-    """Variables ({collection: tree}) with every leaf of `table` read by its PyTorch name."""
-    flat = {leaf.path: leaf.to_jax(read(name)) for name, leaf in table.items()}
+def fill(
+    table: Mapping[str, Leaf],
+    read: Callable[[str], np.ndarray],
+    put: Callable[[np.ndarray], Any] = np.asarray,
+) -> dict[str, dict]:
+    """Variables ({collection: tree}): `put` of every leaf of `table`, read by its PyTorch name."""
+    flat = {leaf.path: put(leaf.to_jax(read(name))) for name, leaf in table.items()}
     return traverse_util.unflatten_dict(flat)
-
-
-def abstract(init: Callable[[], Mapping]) -> dict:
-    """Shapes of what `init` would return, without boxes and without computing it."""
-    from flax import linen as nn
-
-    return nn.unbox(jax.eval_shape(init))

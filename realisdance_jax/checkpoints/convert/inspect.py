@@ -2,30 +2,43 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from realisdance_jax.checkpoints.convert import infer
-from realisdance_jax.checkpoints.convert.components import is_motion, model_tables
+from realisdance_jax.checkpoints.convert.components import is_motion, model_table
 from realisdance_jax.checkpoints.convert.engine import mismatches
+from realisdance_jax.checkpoints.convert.lazy import LazyTensor, one_line, tensor_count
 from realisdance_jax.checkpoints.convert.legacy_names import LDM_UNET_PREFIX, MM_V2_HOMELESS
 from realisdance_jax.checkpoints.convert.tensor_files import (
     TensorSource,
     open_component_folder,
     open_tensors,
 )
-from realisdance_jax.checkpoints.weights import CONFIG, read_manifest
-from realisdance_jax.models.config import RealisDanceConfig
+from realisdance_jax.checkpoints.variables import check_sizes
+from realisdance_jax.checkpoints.weights import is_weights_folder, read_manifest
 from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.utils.errors import UserError
 
+_PARTS = ("unet", "vae", "image_encoder")
+
 
 def describe(path: Path) -> Iterator[str]:
-    """Lines about `path`: a weights folder, or any file `convert to-jax` reads."""
-    if path.is_dir() and (path / CONFIG).is_file() and "format" in infer.read_json(path / CONFIG):
+    """Lines about `path`: a weights folder, or any file or folder that `convert to-jax` reads.
+
+    Raises `UserError` for anything else.
+    """
+    if path.is_dir() and is_weights_folder(path):
         yield from _weights_folder(path)
-        return
-    source = open_component_folder(path) if path.is_dir() else open_tensors(path)
+    elif path.is_dir() and (parts := [path / part for part in _PARTS if (path / part).is_dir()]):
+        for part in parts:
+            yield from _tensors(open_component_folder(part))
+    else:
+        yield from _tensors(open_component_folder(path) if path.is_dir() else open_tensors(path))
+
+
+def _tensors(source: TensorSource) -> Iterator[str]:
     bare = source.without_prefix("module.")
     names = list(bare.tensors)
     kind = _kind(names)
@@ -34,11 +47,21 @@ def describe(path: Path) -> Iterator[str]:
     if bare is not source:
         yield "prefix: module."
     for key, value in source.extra.items():
-        yield f"{key}: {value!s:.80}"
+        yield one_line(f"{key!s:.80}: {_shown(value)}")
     for part, count in sorted(Counter(name.split(".")[0] for name in names).items()):
-        yield f"  {part}: {count} tensors"
+        yield f"  {one_line(part)}: {tensor_count(count)}"
     if kind.startswith("RealisDance"):
         yield from _completeness(bare)
+
+
+def _shown(value: Any) -> str:
+    """A scalar; of nested data kind and length only, since its text can be made to explode."""
+    if isinstance(value, str | int | float | bool | None):
+        return f"{value!s:.80}"
+    if isinstance(value, LazyTensor):
+        return f"a tensor of shape {list(value.shape)}"
+    entries = f" of {len(value)}" if isinstance(value, dict | list | tuple | set) else ""
+    return f"a {type(value).__name__}{entries}"
 
 
 def _kind(names: list[str]) -> str:
@@ -47,14 +70,13 @@ def _kind(names: list[str]) -> str:
         return f"RealisDance checkpoint, stage {stage}"
     if any(name.startswith(LDM_UNET_PREFIX) for name in names):
         return "single-file Stable Diffusion checkpoint"
-    if "embeddings.position_embeddings" in names:
+    if any(name.endswith("embeddings.position_embeddings") for name in names):
         return "DINOv2 image encoder"
     if any(is_motion(name) for name in names):
         homeless = sum(name in MM_V2_HOMELESS for name in names)
-        return "AnimateDiff motion modules" + (
-            f", {homeless} without a place here" * bool(homeless)
-        )
-    if any(name.startswith("decoder.up") for name in names):
+        none_here = f", {tensor_count(homeless)} without a place here" * bool(homeless)
+        return f"AnimateDiff motion modules{none_here}"
+    if any("decoder.up" in name for name in names):
         return "Stable Diffusion VAE"
     if any(name.startswith("down_blocks.0.attentions") for name in names):
         return "Stable Diffusion UNet"
@@ -66,34 +88,24 @@ def _totals(source: TensorSource) -> str:
     size = sum(tensor.nbytes for tensor in source.tensors.values())
     dtypes = Counter(tensor.dtype.name for tensor in source.tensors.values())
     kinds = ", ".join(f"{count} {dtype}" for dtype, count in dtypes.most_common())
-    return f"{len(source.tensors)} tensors ({kinds}), {values:,} values, {size / 1e9:.2f} GB"
+    return f"{tensor_count(len(source.tensors))} ({kinds}), {values:,} values, {size / 1e9:.2f} GB"
 
 
 def _completeness(source: TensorSource) -> Iterator[str]:
-    shapes = {name: tensor.shape for name, tensor in source.tensors.items()}
-
-    def part(component: str) -> Mapping[str, tuple[int, ...]]:
-        start = f"{component}."
-        return {k.removeprefix(start): s for k, s in shapes.items() if k.startswith(start)}
-
     where = str(source.path)
     try:
-        config = RealisDanceConfig(
-            unet=infer.unet_config(part("unet_main"), {}, where),
-            pose=infer.pose_config(part("pose_guider"), where),
-            motion=infer.motion_config(part("unet_main")),
-        )
-        token_width = infer.shape_of(part("clip_projector"), "identity.weight", where)[1]
+        config = infer.model_config(source.tensors, {}, where)
+        check_sizes(config, where)
     except UserError as error:
         yield f"incomplete: {error}"
         return
-    yield f"UNet widths {config.unet.widths}, tokens {token_width} -> {config.unet.context_dim}"
+    unet = config.unet
+    yield f"UNet widths {unet.widths}, tokens {config.dino.width} -> {unet.context_dim}"
     yield f"conditions {', '.join(config.pose.conditions)}; encoders {config.pose.encoder_widths}"
     if config.motion:
         yield f"motion modules hold up to {config.motion.max_frames} frames"
-    tables = model_tables(infer.with_token_width(config, token_width))
-    problems = mismatches({k: leaf for t in tables.values() for k, leaf in t.items()}, shapes)
-    yield "complete: every tensor has its place" if not problems else "; ".join(problems)
+    problems = mismatches(model_table(config), source.tensors)
+    yield one_line("; ".join(problems)) if problems else "complete: every tensor has its place"
 
 
 def _weights_folder(path: Path) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """A tensor that stays in its file until asked for, and the dtype names of the file formats."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,8 +89,26 @@ def tensor_of_bytes(raw: np.ndarray, dtype: np.dtype, shape: tuple[int, ...]) ->
     return flat.reshape(shape)
 
 
+def shapes_of(tensors: Mapping[str, LazyTensor], prefix: str = "") -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors whose names start with `prefix`, by the rest of their names."""
+    return {
+        name.removeprefix(prefix): tensor.shape
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def tensor_count(count: int) -> str:
+    """`1 tensor`, `3 tensors`."""
+    return f"{count} tensor{'s' * (count != 1)}"
+
+
+def one_line(text: object) -> str:
+    """`text` without line breaks and unprintable letters; names in files may hold anything."""
+    joined = " ".join(str(text).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in joined)
+
+
 def unexpected(path: str | Path, expected: str, found: object) -> UserError:
     """The error for a file that is not what it should be, in one printable line."""
-    text = " ".join(str(found)[:400].split())
-    printable = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return UserError(f"{path}: expected {expected}, found {printable}")
+    return UserError(f"{path}: expected {expected}, found {one_line(str(found)[:400])}")

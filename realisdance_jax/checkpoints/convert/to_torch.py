@@ -1,6 +1,7 @@
 """From a weights folder back to the official checkpoint, streamed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,42 +9,14 @@ from flax import traverse_util
 
 from realisdance_jax.checkpoints.convert.components import model_tables
 from realisdance_jax.checkpoints.convert.engine import Leaf
-from realisdance_jax.checkpoints.convert.tensor_files import LazyTensor, write_safetensors
+from realisdance_jax.checkpoints.convert.lazy import LazyTensor
+from realisdance_jax.checkpoints.convert.safetensors_io import write_safetensors
 from realisdance_jax.checkpoints.convert.torchzip import write_torch_zip
 from realisdance_jax.checkpoints.weights import Manifest, load_component, read_manifest
+from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.utils.errors import UserError
 
 SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
-
-
-class _OneComponent:
-    """Leaves of a weights folder; holds the component last asked for."""
-
-    def __init__(self, folder: Path, manifest: Manifest):
-        self.folder, self.manifest = folder, manifest
-        self.component, self.flat = "", {}
-
-    def read(self, component: str, leaf: Leaf) -> np.ndarray:
-        if component != self.component:
-            self.flat = {}
-            variables = load_component(self.folder, self.manifest, component)
-            self.component, self.flat = component, traverse_util.flatten_dict(variables)
-        return leaf.to_torch(np.asarray(self.flat[leaf.path]))
-
-
-def official_tensors(folder: Path, manifest: Manifest) -> Iterator[tuple[str, LazyTensor]]:
-    """(official name with its prefix, tensor) of all trained components, component by component."""
-    loader, prefix = _OneComponent(folder, manifest), manifest.origin.prefix
-    for component, table in model_tables(manifest.model).items():
-        if component not in manifest.components:
-            raise UserError(f"{folder}: expected the component {component}, found none")
-        for name, leaf in table.items():
-
-            def read(component: str = component, leaf: Leaf = leaf) -> np.ndarray:
-                return loader.read(component, leaf)
-
-            tensor = LazyTensor(leaf.torch_shape, np.dtype(np.float32), read)
-            yield prefix + name, tensor
 
 
 def convert_to_torch(folder: Path, out: Path) -> int:
@@ -54,12 +27,45 @@ def convert_to_torch(folder: Path, out: Path) -> int:
     if out.suffix not in SUFFIXES:
         raise UserError(f"{out}: expected a name ending in {', '.join(SUFFIXES)}")
     manifest = read_manifest(folder)
-    tensors = dict(official_tensors(folder, manifest))
-    origin = manifest.origin
+    tensors = official_tensors(folder, manifest)
+    steps = {"epoch": manifest.origin.epoch, "global_step": manifest.origin.global_step}
     if out.suffix == ".safetensors":
-        notes = {"epoch": str(origin.epoch), "global_step": str(origin.global_step)}
-        write_safetensors(out, tensors, notes)
+        write_safetensors(out, tensors, {name: str(value) for name, value in steps.items()})
     else:
-        state = {"epoch": origin.epoch, "global_step": origin.global_step, "state_dict": tensors}
-        write_torch_zip(out, state)
+        write_torch_zip(out, {**steps, "state_dict": tensors})
     return len(tensors)
+
+
+def official_tensors(folder: Path, manifest: Manifest) -> dict[str, LazyTensor]:
+    """Tensors of all trained components by official name with its prefix, grouped by component.
+
+    Read in this order only one component is in memory at a time.
+    """
+    if missing := [name for name in COMPONENTS if name not in manifest.components]:
+        raise UserError(f"{folder}: expected the component {missing[0]}, found none")
+    flat = _last_component(folder, manifest)
+    return {
+        manifest.origin.prefix + name: LazyTensor(
+            leaf.torch_shape, np.dtype(np.float32), partial(_read, flat, component, leaf)
+        )
+        for component, table in model_tables(manifest.model).items()
+        for name, leaf in table.items()
+    }
+
+
+def _read(flat: Callable[[str], dict], component: str, leaf: Leaf) -> np.ndarray:
+    return leaf.to_torch(np.asarray(flat(component)[leaf.path]))
+
+
+def _last_component(folder: Path, manifest: Manifest) -> Callable[[str], dict]:
+    """Leaves by path of the component asked for; the one before is dropped first."""
+    held: dict[str, dict] = {}
+
+    def flat(component: str) -> dict:
+        if component not in held:
+            held.clear()
+            variables = load_component(folder, manifest, component)
+            held[component] = traverse_util.flatten_dict(variables)
+        return held[component]
+
+    return flat

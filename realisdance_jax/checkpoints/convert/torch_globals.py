@@ -203,6 +203,12 @@ NAMES = frozenset(
     {f"torch.{name}" for name in (*TORCH_STORAGES, *TORCH_DTYPES)}
     | {"torch.storage.UntypedStorage", "torch.Tensor", "torch.nn.parameter.Parameter"}
     | {"numpy.ndarray"}
+    # Lightning before 1.5 keyed the states of its callbacks by their classes.
+    | {
+        f"{package}.callbacks.{module}"
+        for package in ("pytorch_lightning", "lightning.pytorch")
+        for module in ("model_checkpoint.ModelCheckpoint", "early_stopping.EarlyStopping")
+    }
 )
 """Names that may be mentioned but not called."""
 

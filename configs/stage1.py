@@ -1,0 +1,15 @@
+"""Image stage: everything trains but DINOv2, the VAE and parameters without a gradient.
+
+Command:   python -m realisdance_jax.train --config configs/stage1.py --workdir runs/stage1 --init W
+Hardware:  not measured.
+Expect:    not measured.
+Variants:  stage1.py:released (the authors' rates), stage1.py:smoke (a laptop, a minute).
+"""
+
+from ml_collections import ConfigDict
+
+from realisdance_jax.config import apply_variants, base_config
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    return apply_variants(base_config(1), argument)

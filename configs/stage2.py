@@ -1,0 +1,15 @@
+"""Motion stage: only the motion modules of main UNet and pose guidance train, with pose shuffle.
+
+Command:   python -m realisdance_jax.train --config configs/stage2.py --workdir runs/stage2 --init W
+Hardware:  not measured.
+Expect:    not measured.
+Variants:  stage2.py:released (the authors' rates), stage2.py:smoke (a laptop, a minute).
+"""
+
+from ml_collections import ConfigDict
+
+from realisdance_jax.config import apply_variants, base_config
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    return apply_variants(base_config(2), argument)

@@ -1,0 +1,168 @@
+"""Training configuration: plain values in a locked ConfigDict, built by stage; no JAX here.
+
+`configs/stage1.py` and `configs/stage2.py` call `base_config` and change values; arguments after a
+colon combine: `stage2.py:released,smoke`.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.records import nearest
+
+VARIANTS = ("released", "smoke")
+
+UNUSED_BLOCK = "up_blocks.3/attentions.2"
+NO_GRADIENT = (
+    rf"^params/unet_ref/{UNUSED_BLOCK}/proj_out/",
+    rf"^params/unet_ref/{UNUSED_BLOCK}/transformer_blocks\.0/(attn1|attn2|ff|norm2|norm3)/",
+    r"^params/unet_ref/(conv_norm_out|conv_out)/",
+)
+"""Parameters of the reference UNet behind its last used tokens (parity.md: no gradient)."""
+
+
+def _model(motion: bool) -> ConfigDict:
+    return ConfigDict(
+        {
+            "unet": {
+                "in_channels": 4,
+                "out_channels": 4,
+                "widths": (320, 640, 1280, 1280),
+                "layers_per_block": 2,
+                "attention_levels": (True, True, True, False),
+                "heads": (8, 8, 8, 8),
+                "context_dim": 768,
+                "norm_groups": 32,
+            },
+            "pose": {
+                "conditions": ("dwpose", "hamer", "smpl"),
+                "encoder_widths": (16, 32, 96, 256),
+                "gate_width": 128,
+            },
+            "dino": {
+                "width": 1024,
+                "layers": 24,
+                "heads": 16,
+                "mlp_ratio": 4,
+                "patch": 14,
+                "table_size": 37,
+                "norm_eps": 1e-6,
+            },
+            "vae": {
+                "widths": (128, 256, 512, 512),
+                "layers_per_block": 2,
+                "latent_channels": 4,
+                "norm_groups": 32,
+                "scaling": 0.18215,
+            },
+            "motion": {"heads": 8, "attentions": 2, "max_frames": 32} if motion else None,
+            "reference_blocks": "full",
+        }
+    )
+
+
+def _trainable(stage: int) -> tuple[tuple[str, str], ...]:
+    """(pattern, train or frozen) over parameter paths; first match wins, every leaf must match."""
+    if stage == 2:
+        return ((r"^params/.*motion_modules\.", "train"), (r"", "frozen"))
+    frozen = tuple((pattern, "frozen") for pattern in NO_GRADIENT)
+    return (*frozen, (r"^params/", "train"))
+
+
+def base_config(stage: int) -> ConfigDict:
+    """Defaults after the paper (section 3) with the release's batch and steps; stage 1 or 2."""
+    motion = stage == 2
+    config = ConfigDict(
+        {
+            "stage": stage,
+            "seed": 0,
+            "model": _model(motion),
+            "schedule": {"zero_snr": True, "prediction": "v_prediction"},
+            "data": {
+                "sources": ("synthetic",),
+                "weights": (),
+                "split": "train",
+                "hamer_root": "",
+                "smpl_root": "",
+                "batch": 8 if motion else 40,
+                "frames": 16 if motion else 1,
+                "stride": 4,
+                "size": (768, 576),
+                "conditions": ("dwpose", "hamer", "smpl"),
+                "reference": "random",
+                "start": placeholder(int),
+                "fixed_gap": False,
+                "crop_scale": (1.0, 1.0),
+                "flip": 0.0,
+                "shuffle": True,
+                "max_unreadable": 0.05,
+                "synthetic_clips": 64,
+                "synthetic_frames": 64,
+            },
+            "loss": {
+                "snr_gamma": 5.0,
+                "drop": 1e-2,
+                "shuffle": 5e-2 if motion else 0.0,
+                "shuffle_rule": "swap",
+            },
+            "optim": {
+                "name": "adamw",
+                "lr": 5e-5,
+                "schedule": "constant",
+                "warmup_steps": 0,
+                "b1": 0.9,
+                "b2": 0.999,
+                "eps": 1e-8,
+                "weight_decay": 1e-2,
+                "clip_norm": 1.0,
+                "accumulate": 1,
+                "ema": placeholder(float),
+            },
+            "train": {
+                "steps": 100_000 if motion else 200_000,
+                "workers": 2,
+                "trainable": _trainable(stage),
+                "dtype": "bfloat16",
+                "save_every": 1000,
+                "keep": 3,
+                "log_every": 50,
+            },
+            "mesh": {"data": -1, "fsdp": 1, "frames": 1, "tensor": 1},
+        }
+    )
+    return config
+
+
+def parse_variants(argument: str) -> tuple[str, ...]:
+    """Names of a comma-separated config argument; unknown ones raise with the nearest name."""
+    names = tuple(name for name in (argument or "").split(",") if name)
+    for name in names:
+        if name not in VARIANTS:
+            raise UserError(
+                f"config: expected {' or '.join(VARIANTS)} after the colon, found {name!r}"
+                f"{nearest(name, VARIANTS)}"
+            )
+    return names
+
+
+def apply_variants(config: ConfigDict, argument: str) -> ConfigDict:
+    """`released`: the authors' rates. `smoke`: anything shrunk to a laptop minute. Locked."""
+    for name in parse_variants(argument):
+        if name == "released":
+            config.optim.lr, config.optim.warmup_steps = 1e-5, 5000
+            config.loss.drop, config.loss.shuffle_rule = 0.0, "copy"
+        else:
+            _shrink(config)
+    return config.lock()
+
+
+def _shrink(config: ConfigDict) -> None:
+    config.model.unet.update({"widths": (32, 32, 64, 64), "context_dim": 32})
+    config.model.pose.update({"encoder_widths": (8, 8, 16, 24), "gate_width": 12})
+    config.model.dino.update({"width": 48, "layers": 2, "heads": 4, "table_size": 5})
+    config.model.vae.update({"widths": (32, 32, 32, 32)})
+    config.data.update({"size": (64, 48), "frames": min(config.data.frames, 4), "batch": 8})
+    config.data.update({"synthetic_clips": 8, "synthetic_frames": 16})
+    config.optim.warmup_steps = min(config.optim.warmup_steps, 2)
+    config.train.update({"steps": 10, "workers": 0, "dtype": "float32"})
+    config.train.update({"save_every": 5, "log_every": 1})

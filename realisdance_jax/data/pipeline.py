@@ -1,0 +1,180 @@
+"""Batches by step: random access, per-host shares, worker processes, unreadable clips replaced.
+
+Everything in a batch is a function of (configuration, seed, step), so a run that starts at step n
+sees what an uninterrupted one sees, with any number of workers and hosts.
+"""
+
+import ctypes
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from realisdance_jax.data.catalogue import open_sources
+from realisdance_jax.data.config import DataConfig
+from realisdance_jax.data.loader import Loader, read_failures
+from realisdance_jax.data.sources import Source
+from realisdance_jax.utils.errors import UserError
+
+_STEPS = 2**40
+"""Length of an endless run; grain computes with lengths in floating point."""
+
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+
+
+def schedule(config: DataConfig, sizes: list[int], seed: int) -> grain.MapDataset:
+    """Endless (source, clip) pairs by position: shuffled anew each epoch, mixed by weight."""
+    parts = []
+    for number, size in enumerate(sizes):
+        clips = grain.MapDataset.range(size)
+        if config.shuffle:
+            # Grain adds the epoch to the seed: neighbouring seeds would share their epochs.
+            digest = hashlib.blake2b(f"{seed} {number}".encode(), digest_size=4).digest()
+            clips = clips.shuffle(seed=int.from_bytes(digest, "little"))
+        parts.append(clips.repeat().map(partial(_pair, number)))
+    if len(parts) == 1:
+        return parts[0]
+    return grain.MapDataset.mix(parts, weights=config.weights or [float(size) for size in sizes])
+
+
+def _pair(source: int, clip: int) -> tuple[int, int]:
+    return source, clip
+
+
+@dataclass(frozen=True)
+class HostRows:
+    """Positions of one host's rows: a contiguous block of every global batch, step after step."""
+
+    order: Any
+    batch: int
+    host: int
+    host_count: int
+
+    def __len__(self) -> int:
+        return _STEPS * (self.batch // self.host_count)
+
+    def __getitem__(self, index: int) -> tuple[int, int, int]:
+        local = self.batch // self.host_count
+        step, row = divmod(index, local)
+        position = step * self.batch + self.host * local + row
+        return position, *self.order[position]
+
+
+class Batches:
+    """Iterator over batches of one host; close it, or use it in a `with`.
+
+    unreadable: clips replaced so far, name -> why; entries of an earlier run may be given.
+    clips: in all sources.
+    """
+
+    def __init__(
+        self,
+        iterator: Iterator[dict[str, np.ndarray]],
+        sources: list[Source],
+        limit: float,
+        unreadable: dict[str, str],
+    ):
+        self._iterator, self._sources, self._limit = iterator, sources, limit
+        self.clips = sum(len(source) for source in sources)
+        self.unreadable = dict(unreadable)
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        """The next batch.
+
+        Raises `UserError` when more than `max_unreadable` of all clips turned out unreadable.
+        """
+        batch = {key: np.asarray(value) for key, value in next(self._iterator).items()}
+        for number, reason in read_failures(batch):
+            self.unreadable.setdefault(self.name(number), reason)
+        count = len(self.unreadable)
+        if count > self._limit * self.clips:
+            name, reason = next(reversed(self.unreadable.items()))
+            raise UserError(
+                f"{count} of {self.clips} clips are unreadable, more than {self._limit:.0%}; "
+                f"the last one: {name}: {reason}"
+            )
+        return batch
+
+    def name(self, sample_id: int) -> str:
+        """Which clip a `sample_id` is."""
+        for source in self._sources:
+            if sample_id < len(source):
+                return source.name(sample_id)
+            sample_id -= len(source)
+        raise ValueError(f"expected a clip below {self.clips}, got {sample_id}")
+
+    def close(self) -> None:
+        """Stop the workers."""
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            close()
+
+    def __enter__(self) -> "Batches":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def make_batches(
+    config: DataConfig,
+    *,
+    seed: int,
+    start_step: int = 0,
+    host: int = 0,
+    host_count: int = 1,
+    workers: int = 0,
+    unreadable: dict[str, str] | None = None,
+) -> Batches:
+    """Endless batches from `start_step` on, float32 NumPy arrays unless said otherwise.
+
+    Pictures: `video` (b f H W 3) and `reference` (b H W 3) in [-1, 1], `encoder_image` (b h w 3)
+    normalised, `conditions` (b f H W c) in [0, 1]. Cached: `latent_mean`, `latent_std` (b f h w 4)
+    and `reference_mean`, `reference_std` (b h w 4) unscaled, `tokens` (b m c), `conditions` uint8.
+    Always: int64 `sample_id` (b), which clip, and `draw_hash` (b), a hash of what was drawn.
+
+    Args:
+        host, host_count: this host's rows are the `host`-th block of each global batch.
+        workers: processes; 0 reads in a thread. They need `if __name__ == "__main__"` in scripts.
+        unreadable: what an earlier part of the run found unreadable, counted on.
+
+    Raises `UserError` for bad input.
+    """
+    if config.batch % host_count or not 0 <= host < host_count:
+        raise UserError(
+            f"batch: expected a multiple of the {host_count} hosts, found {config.batch}"
+        )
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed: expected 0 to {2**32 - 1}, found {seed}")
+    sources = open_sources(config)
+    order = schedule(config, [len(source) for source in sources], seed)
+    rows = grain.MapDataset.source(HostRows(order, config.batch, host, host_count))
+    batches = rows.map(Loader(config, seed, sources)).batch(config.batch // host_count)
+    # Grain's own defaults would read 500 batches ahead.
+    ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    dataset = batches[start_step:].to_iter_dataset(ahead)
+    if workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain reads flags, which only absl's `run` parses
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+        dataset = dataset.mp_prefetch(options, worker_init_fn=partial(die_with_parent, os.getpid()))
+    return Batches(iter(dataset), sources, config.max_unreadable, unreadable or {})
+
+
+def die_with_parent(parent: int, worker: int, workers: int) -> None:
+    """Have the kernel kill this process when `parent` ends in whatever way (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the call
+        os._exit(1)

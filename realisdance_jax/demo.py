@@ -1,0 +1,95 @@
+"""Animate an embedded example on any machine: `python -m realisdance_jax.demo --out out`.
+
+The weights are random, so the video shows that everything runs and not what the model can do.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from realisdance_jax.checkpoints.variables import ALL_COMPONENTS, abstract_component
+from realisdance_jax.checkpoints.weights import FORMAT, Manifest, save_component, write_manifest
+from realisdance_jax.data.demo_clip import write_demo_clip
+from realisdance_jax.models.config import (
+    DinoConfig,
+    MotionConfig,
+    PoseGuiderConfig,
+    RealisDanceConfig,
+    UNetConfig,
+    VAEConfig,
+)
+from realisdance_jax.models.motion import sinusoid_table
+from realisdance_jax.sampling.config import SampleConfig
+from realisdance_jax.sampling.output import write_outputs, write_sheet
+from realisdance_jax.sampling.sampler import animate, load
+from realisdance_jax.utils.cli import Parser
+from realisdance_jax.utils.errors import exit_on_user_error
+from realisdance_jax.utils.files import atomic_output
+
+TINY = RealisDanceConfig(
+    unet=UNetConfig(widths=(32, 32, 64, 64), context_dim=32),
+    pose=PoseGuiderConfig(encoder_widths=(8, 8, 16, 24), gate_width=12),
+    dino=DinoConfig(width=48, layers=2, heads=4, table_size=5),
+    vae=VAEConfig(widths=(32, 32, 32, 32)),
+    motion=MotionConfig(),
+)
+
+
+def random_variables(config: RealisDanceConfig, component: str, seed: int) -> dict:
+    """Kernels of unit gain everywhere, the layers that training starts at zero included.
+
+    Drawn on the host: the networks' own initialisers would each be compiled first.
+    """
+    generator = np.random.default_rng(seed)
+
+    def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        if path[-1] == "pe":
+            return sinusoid_table(*leaf.shape[1:])
+        if leaf.ndim > 1:
+            values = generator.standard_normal(leaf.shape, np.float32)
+            return values / np.sqrt(values[..., 0].size, dtype=np.float32)
+        return np.full(leaf.shape, path[-1] != "bias", np.float32)
+
+    return dict(traverse_util.path_aware_map(draw, dict(abstract_component(config, component))))
+
+
+def write_random_weights(folder: Path, config: RealisDanceConfig, seed: int = 0) -> None:
+    """A weights folder of networks with random weights."""
+    hashes = {}
+    with atomic_output(folder) as draft:
+        draft.mkdir()
+        for i, name in enumerate(ALL_COMPONENTS):
+            variables = random_variables(config, name, seed + i)
+            hashes[name] = save_component(draft, name, variables)
+        manifest = Manifest(FORMAT, config, components=hashes, fresh=ALL_COMPONENTS)
+        write_manifest(draft, manifest)
+
+
+def main() -> None:
+    parser = Parser(prog="realisdance_jax.demo", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results")
+    parser.add_argument("--steps", type=int, default=10, help="denoising steps")
+    parser.add_argument("--frames", type=int, default=16, help="frames to animate")
+    options = parser.parse_args()
+    config = SampleConfig(size=(128, 96), stride=1, steps=options.steps, max_frames=options.frames)
+    files = write_demo_clip(options.out / "demo_input", options.frames)
+    weights = options.out / "demo_weights"
+    write_random_weights(weights, TINY)
+    pipeline = load(weights)
+    drivers = (files.dwpose, files.hamer, files.smpl)
+    animation = animate(
+        pipeline, files.reference, *drivers, config=config, progress=True, say=print
+    )
+    paths = write_outputs(options.out / "demo.mp4", animation, gates=True)
+    sheet = options.out / "demo.png"
+    write_sheet(sheet, animation, rows=4)
+    for path in (*paths, sheet):
+        print(f"wrote {path}")
+    print("The embedded weights are random: the result is noise in the reference's colours.")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

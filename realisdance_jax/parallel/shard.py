@@ -1,0 +1,76 @@
+"""Shardings of parameters and batches on a mesh, from logical names and sizes."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import linen as nn
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from realisdance_jax.parallel.rules import RULES
+from realisdance_jax.utils.errors import UserError
+
+SMALL = 2**14
+"""Leaves with fewer values than this stay whole: cutting them costs more than it saves."""
+
+BATCH_AXES = ("data", "fsdp")
+"""Mesh axes over which the examples of a batch are spread."""
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Leading axis over data x fsdp."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def check_batch(mesh: Mesh, batch: int, accumulate: int = 1) -> None:
+    """Raise `UserError` unless every micro-batch divides over data x fsdp."""
+    ways = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    if batch % (ways * accumulate):
+        parts = f" in {accumulate} parts" if accumulate > 1 else ""
+        raise UserError(
+            f"batch size: expected a multiple of data x fsdp = {ways}{parts}, found {batch}"
+        )
+
+
+def parameter_spec(names: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh):
+    """PartitionSpec of a leaf by `RULES`; an axis that does not divide stays whole.
+
+    A mesh axis is used once, by the first axis of the leaf that it divides.
+    """
+    if math.prod(shape) < SMALL:
+        return PartitionSpec()
+    table, used, spec = dict(RULES), set(), []
+    for name, size in zip(names, shape, strict=True):
+        axis = table[name] if name is not None else None
+        fits = axis is not None and axis not in used and size % mesh.shape[axis] == 0
+        spec.append(axis if fits else None)
+        if fits:
+            used.add(axis)
+    return PartitionSpec(*spec)
+
+
+def parameter_shardings(boxed: Mapping, mesh: Mesh) -> Any:
+    """Shardings of boxed abstract variables; leaves without names (the VAE) are cut by size."""
+
+    def of_leaf(leaf: Any) -> NamedSharding:
+        if isinstance(leaf, nn.LogicallyPartitioned):
+            return NamedSharding(mesh, parameter_spec(leaf.names, leaf.value.shape, mesh))
+        return NamedSharding(mesh, largest_axis_spec(leaf.shape, mesh))
+
+    return jax.tree.map(of_leaf, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
+
+
+def largest_axis_spec(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    """Cut the largest axis that fsdp divides, if the leaf is worth it."""
+    ways = mesh.shape["fsdp"]
+    fitting = [i for i, size in enumerate(shape) if size % ways == 0]
+    if math.prod(shape) < SMALL or not fitting:
+        return PartitionSpec()
+    best = max(fitting, key=lambda i: shape[i])
+    return PartitionSpec(*("fsdp" if i == best else None for i in range(len(shape))))

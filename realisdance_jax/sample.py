@@ -1,0 +1,196 @@
+"""Animate a picture with a pose sequence: `python -m realisdance_jax.sample --weights DIR ...`."""
+
+import re
+import sys
+from argparse import BooleanOptionalAction, Namespace
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from realisdance_jax.data.images import read_image
+from realisdance_jax.diffusion.schedule import Spacing
+from realisdance_jax.diffusion.solvers import SOLVERS
+from realisdance_jax.sampling.cases import Case, find_cases
+from realisdance_jax.sampling.conditions import open_driver
+from realisdance_jax.sampling.config import SampleConfig, Uncond
+from realisdance_jax.sampling.output import (
+    check_folder,
+    check_output,
+    load_latents,
+    save_latents,
+    write_outputs,
+)
+from realisdance_jax.sampling.pipeline import DTYPES, Pipeline
+from realisdance_jax.sampling.sampler import animate, load
+from realisdance_jax.sampling.windows import WINDOW_KINDS
+from realisdance_jax.utils.cli import Parser
+from realisdance_jax.utils.errors import UserError, exit_on_user_error
+
+SINGLE = ("ref", "dwpose", "hamer", "smpl", "dump_latents")
+"""Options of one case, not to be had with a folder of them."""
+
+
+def make_parser() -> Parser:
+    """The command line."""
+    parser = Parser(prog="realisdance_jax.sample", description=__doc__)
+    _add_files(parser)
+    default = SampleConfig()
+
+    def number(group, name: str, text: str) -> None:
+        value = getattr(default, name.replace("-", "_"))
+        group.add_argument(f"--{name}", type=type(value), default=value, help=text)
+
+    what = parser.add_argument_group("sampling")
+    what.add_argument("--size", default="768x576", metavar="HxW", help="multiples of 8")
+    number(what, "stride", "use every n-th driver frame")
+    number(what, "max-frames", "at most so many frames")
+    number(what, "steps", "denoising steps")
+    number(what, "guidance", "scale; 1 is off")
+    number(what, "guidance-rescale", "phi; 0 is off")
+    number(what, "seed", "of the noise")
+    what.add_argument("--solver", choices=SOLVERS, default=default.solver, help="sampler")
+    spacings = get_args(Spacing)
+    what.add_argument("--spacing", choices=spacings, default=default.spacing, help="of timesteps")
+    number(what, "eta", "fresh noise of ddim, 0 to 1")
+    branch = "unconditional branch (default: as the weights say)"
+    what.add_argument("--uncond", choices=get_args(Uncond), help=branch)
+    what.add_argument("--fps", type=float, help="of the output (default: driver fps / stride)")
+    switch = BooleanOptionalAction
+    what.add_argument("--color", action=switch, default=default.color, help="as the reference")
+    long = parser.add_argument_group("long videos and speed")
+    long.add_argument("--windows", choices=WINDOW_KINDS, default=default.windows, help="schedule")
+    number(long, "window-size", "frames")
+    number(long, "window-overlap", "frames")
+    number(long, "window-stride", "kinds of gaps between frames")
+    number(long, "window-batch", "windows per call")
+    number(long, "chunk", "frames per call of pose encoders and VAE")
+    long.add_argument("--dtype", choices=sorted(DTYPES), default="float32", help="of the networks")
+    return parser
+
+
+def _add_files(parser: Parser) -> None:
+    files = parser.add_argument_group("files")
+    files.add_argument("--weights", type=Path, required=True, help="folder written by convert")
+    files.add_argument("--ref", type=Path, help="reference picture, any size")
+    files.add_argument("--dwpose", type=Path, help="keypoints (.pkl, .json, folder) or a video")
+    files.add_argument("--hamer", type=Path, help="HaMeR video or folder of pictures")
+    files.add_argument("--smpl", type=Path, help="SMPL-CS video or folder of pictures")
+    files.add_argument("--root", type=Path, help="folder of cases; --out is then a folder")
+    files.add_argument("--out", type=Path, required=True, help="video to write, .mp4")
+    alpha = ("white", "drop")
+    files.add_argument("--alpha", choices=alpha, default="white", help="of --ref: on white or not")
+    files.add_argument("--trim", action="store_true", help="cut drivers to the shortest")
+    files.add_argument("--init-latents", type=Path, help=".npy of initial latents (1, c, f, h, w)")
+    files.add_argument("--dump-latents", type=Path, help=".npy for initial latents, *_final.npy")
+    switch = BooleanOptionalAction
+    files.add_argument("--side-by-side", action=switch, default=True, help="*_side_by_side.mp4")
+    files.add_argument("--save-frames", action="store_true", help="frames as PNG in *_frames")
+    files.add_argument("--gates", action="store_true", help="heat maps in *_gates.mp4")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`768x576` -> (768, 576)."""
+    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
+    if not match:
+        raise UserError(f"size: expected HEIGHTxWIDTH such as 768x576, found {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def make_config(options: Namespace) -> SampleConfig:
+    """Checked sampling options of the command line."""
+    names = {field.name for field in fields(SampleConfig)} - {"size"}
+    values = {name: getattr(options, name) for name in names}
+    return SampleConfig(size=parse_size(options.size), **values)
+
+
+def list_cases(options: Namespace, config: SampleConfig) -> list[tuple[Case, Path]]:
+    """What to animate and where to write it; refuses bad input before weights are read.
+
+    In a folder of cases each file is opened only when its turn comes.
+    """
+    if options.root is None:
+        case = _single_case(options)
+        read_image(case.reference, options.alpha)
+        open_driver(case.dwpose, case.hamer, case.smpl, config, options.trim)
+        check_output(options.out, ".mp4")
+        if options.dump_latents:
+            check_output(options.dump_latents, ".npy")
+        return [(case, options.out)]
+    if clash := [name for name in SINGLE if getattr(options, name) is not None]:
+        option = "--" + clash[0].replace("_", "-")
+        raise UserError(f"expected --root without {option}, found both")
+    check_folder(options.out)
+    return [(case, options.out / f"{case.name}.mp4") for case in find_cases(options.root)]
+
+
+def _single_case(options: Namespace) -> Case:
+    if options.ref is None:
+        raise UserError("expected --ref PICTURE or --root FOLDER, found neither")
+    case = Case("", options.ref, options.dwpose, options.hamer, options.smpl)
+    inputs = (case.reference, case.dwpose, case.hamer, case.smpl, options.init_latents)
+    for path in (options.out, options.dump_latents):
+        if path and path.resolve() in {given.resolve() for given in inputs if given}:
+            raise UserError(f"{path}: expected a file to write, found an input")
+    return case
+
+
+def run_case(
+    pipeline: Pipeline,
+    case: Case,
+    out: Path,
+    options: Namespace,
+    config: SampleConfig,
+    initial: np.ndarray | None,
+) -> None:
+    """Animate one case and write it."""
+    animation = animate(
+        pipeline,
+        case.reference,
+        case.dwpose,
+        case.hamer,
+        case.smpl,
+        config,
+        trim=options.trim,
+        alpha=options.alpha,
+        initial=initial,
+        progress=True,
+        say=print,
+    )
+    timing, count = animation.timing, len(animation.video)
+    spent = sum(timing.step_seconds)
+    print(f"{count} frames: compiled in {timing.compile_seconds:.1f} s, denoised in {spent:.1f} s")
+    chosen = {"side_by_side": options.side_by_side, "gates": options.gates}
+    paths = write_outputs(out, animation, **chosen, frames=options.save_frames)
+    if options.dump_latents:
+        paths += save_latents(options.dump_latents, animation)
+    for path in paths:
+        print(f"wrote {path}")
+
+
+def main() -> None:
+    options = make_parser().parse_args()
+    config = make_config(options)
+    cases = list_cases(options, config)
+    initial = load_latents(options.init_latents) if options.init_latents else None
+    pipeline = load(options.weights, options.dtype)
+    failed = []
+    for case, out in cases:
+        try:
+            if case.name:
+                print(f"{case.name}:")
+            run_case(pipeline, case, out, options, config, initial)
+        except UserError as error:
+            if options.root is None:
+                raise
+            failed.append(case.name)
+            print(f"error: {case.name}: {error}", file=sys.stderr)
+    if options.root:
+        print(f"{len(cases) - len(failed)} of {len(cases)} cases animated")
+    if failed:
+        raise UserError(f"{options.root}: {len(failed)} cases failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

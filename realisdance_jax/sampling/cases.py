@@ -1,0 +1,63 @@
+"""A folder of cases: which picture goes with which drivers."""
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from realisdance_jax.models.config import CONDITIONS
+from realisdance_jax.utils.errors import UserError
+
+KINDS = ("ref", *CONDITIONS)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One animation to make; absent drivers are None."""
+
+    name: str
+    reference: Path
+    dwpose: Path | None = None
+    hamer: Path | None = None
+    smpl: Path | None = None
+
+
+def find_cases(root: Path) -> list[Case]:
+    """Cases of `root`, in name order.
+
+    Either one folder per case, with `ref.*` and any of `dwpose.*`, `hamer.*`, `smpl.*`; or one
+    folder per kind, `ref/NAME.png`, `dwpose/NAME.pkl`, `hamer/NAME.mp4`, `smpl/NAME.mp4`.
+    Whether files are any good, or a picture there at all, is seen when the case runs.
+    Raises `UserError` when there is neither layout, or two files for one thing.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: expected a folder of cases, found no such folder")
+    if (root / "ref").is_dir():
+        files = {kind: _by_name(root / kind) for kind in KINDS}
+        names = sorted(set().union(*files.values()))
+        found = {name: {kind: files[kind].get(name) for kind in KINDS} for name in names}
+        cases = [_case(name, root / "ref" / f"{name}.png", found[name]) for name in names]
+    else:
+        folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+        inside = {folder: _by_name(folder, KINDS) for folder in folders}
+        cases = [_case(f.name, f / "ref.png", files) for f, files in inside.items() if files]
+    if not cases:
+        raise UserError(f"{root}: expected cases (NAME/ref.png or ref/NAME.png), found none")
+    return cases
+
+
+def _case(name: str, absent: Path, files: Mapping[str, Path | None]) -> Case:
+    """A case of `files` by kind; a missing picture will be looked for, in vain, at `absent`."""
+    return Case(name, files.get("ref") or absent, *(files.get(kind) for kind in CONDITIONS))
+
+
+def _by_name(folder: Path, wanted: Container[str] | None = None) -> dict[str, Path]:
+    """Visible entries of `folder` by name, files without their suffix; only `wanted` ones."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        name = path.name if path.is_dir() else path.stem
+        if path.name.startswith(".") or (wanted is not None and name not in wanted):
+            continue
+        if name in found:
+            raise UserError(f"{path}: expected one file of this name, found {found[name].name} too")
+        found[name] = path
+    return found

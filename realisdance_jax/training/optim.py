@@ -1,0 +1,75 @@
+"""Which parameters train and how they are updated."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import optax
+
+from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.tree import labels
+
+TRAIN, FROZEN = "train", "frozen"
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW or Adafactor with warm-up and a global-norm clip over what trains (spec: training).
+
+    lr: peak. schedule: after `warmup_steps` from 0, constant or a cosine to 0 at the last step.
+    accumulate: micro-batches per update, averaged. ema: decay of a float32 average, None is off.
+    """
+
+    name: Literal["adamw", "adafactor"] = "adamw"
+    lr: float = 5e-5
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+    clip_norm: float = 1.0
+    accumulate: int = 1
+    ema: float | None = None
+
+    def __post_init__(self):
+        if self.lr <= 0 or self.clip_norm <= 0 or self.accumulate < 1 or self.warmup_steps < 0:
+            raise ValueError("lr and clip_norm must be above 0, accumulate >= 1, warmup_steps >= 0")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be in [0, 1), got {self.ema}")
+
+
+def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
+    """lr * k / warmup at update k < warmup (0 at first), then constant or cosine to `steps`."""
+    if config.schedule == "cosine":
+        rest = optax.cosine_decay_schedule(config.lr, max(1, steps - config.warmup_steps))
+    else:
+        rest = optax.constant_schedule(config.lr)
+    if not config.warmup_steps:
+        return rest
+    warmup = optax.linear_schedule(0.0, config.lr, config.warmup_steps)
+    return optax.join_schedules([warmup, rest], [config.warmup_steps])
+
+
+def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
+    """Clip, then AdamW (decoupled decay on every trained tensor, as released) or Adafactor."""
+    rate = learning_rate(config, steps)
+    if config.name == "adafactor":
+        rule = optax.adafactor(rate, weight_decay_rate=config.weight_decay)
+    else:
+        rule = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=config.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
+
+
+def trainable_paths(
+    paths: Iterable[str], table: tuple[tuple[str, Literal["train", "frozen"]], ...]
+) -> list[str]:
+    """Paths that `table` labels as trained; buffers never are (parity.md: H25).
+
+    Raises `UserError` unless every path matches a pattern and something trains.
+    """
+    chosen = [path for path, label in labels(paths, table).items() if label == TRAIN]
+    chosen = [path for path in chosen if path.startswith("params/")]
+    if not chosen:
+        raise UserError("trainable: expected patterns that train something, found none that does")
+    return chosen

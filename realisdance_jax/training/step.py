@@ -1,0 +1,233 @@
+"""One training step as a pure function: loss, gradients of what trains, guarded update.
+
+Both stages share it; a stage is which parameters train, how many frames, and the rates of drop and
+pose shuffle.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from realisdance_jax.diffusion.loss import min_snr_weight
+from realisdance_jax.diffusion.prediction import add_noise, from_x0_eps
+from realisdance_jax.diffusion.schedule import ScheduleConfig, alphas_cumprod
+from realisdance_jax.models.config import RealisDanceConfig
+from realisdance_jax.models.dinov2 import DinoV2
+from realisdance_jax.models.realisdance import RealisDance
+from realisdance_jax.models.vae import VAE
+from realisdance_jax.shapes import Array
+from realisdance_jax.training.batch import Draws, draw, reorder
+from realisdance_jax.utils.tree import Flat, unflatten
+
+Batch = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Paper section 3: snr_gamma of min-SNR, rates of unconditional drop and of pose shuffle.
+
+    shuffle_rule: `swap` two frames per example and condition, or the released one-way `copy` (H10).
+    """
+
+    snr_gamma: float = 5.0
+    drop: float = 1e-2
+    shuffle: float = 0.0
+    shuffle_rule: Literal["swap", "copy"] = "swap"
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The modules of a run; DINOv2 and the VAE are frozen and compute in float32."""
+
+    model: RealisDance
+    dino: DinoV2
+    vae: VAE
+    schedule: ScheduleConfig
+
+    @classmethod
+    def of(
+        cls, config: RealisDanceConfig, schedule: ScheduleConfig, dtype: Any = jnp.float32
+    ) -> "Networks":
+        """Networks of `config` whose trained parts compute in `dtype`."""
+        return cls(RealisDance(config, dtype), DinoV2(config.dino), VAE(config.vae), schedule)
+
+
+class TrainState(NamedTuple):
+    """What a run saves. step counts batches; the optimizer's own count skips guarded updates.
+
+    trainable, ema: flat parameters. bad: updates in a row that were not finite.
+    """
+
+    step: Array
+    trainable: Flat
+    opt_state: Any
+    ema: Flat
+    bad: Array
+
+
+class Frozen(NamedTuple):
+    """What never changes: the model's other leaves (flat) and, where used, DINOv2 and the VAE."""
+
+    model: Flat
+    dino: dict
+    vae: dict
+
+
+def latents_of(
+    networks: Networks, frozen: Frozen, batch: Batch, draws: Draws
+) -> tuple[Array, Array]:
+    """Scaled posterior samples of the clip `b f h w c` and of its reference `b h w c`."""
+    scaling = networks.vae.config.scaling
+    if "latent_mean" in batch:
+        video = batch["latent_mean"], batch["latent_std"]
+        reference = batch["reference_mean"], batch["reference_std"]
+    else:
+        b, f = batch["video"].shape[:2]
+        frames = batch["video"].reshape(b * f, *batch["video"].shape[2:])
+        posterior = networks.vae.posterior(frozen.vae, frames)
+        video = tuple(part.reshape(b, f, *part.shape[1:]) for part in posterior)
+        reference = networks.vae.posterior(frozen.vae, batch["reference"])
+    sample = video[0] + video[1] * draws.posterior
+    reference_sample = reference[0] + reference[1] * draws.reference_posterior
+    return sample * scaling, reference_sample * scaling
+
+
+def tokens_of(networks: Networks, frozen: Frozen, batch: Batch, keep: Array) -> Array:
+    """DINOv2 tokens; a dropped example sees a picture of zeros (parity.md: H4)."""
+    if "tokens" in batch:
+        return jnp.where(keep[:, None, None], batch["tokens"], batch["zero_tokens"])
+    image = jnp.where(keep[:, None, None, None], batch["encoder_image"], 0.0)
+    return networks.dino.apply(frozen.dino, image)
+
+
+def loss_fn(
+    trainable: Flat,
+    networks: Networks,
+    loss: LossConfig,
+    frozen: Frozen,
+    batch: Batch,
+    draws: Draws,
+) -> tuple[Array, dict[str, Array]]:
+    """Min-SNR weighted error of the prediction, float32 (parity.md: min-SNR).
+
+    Returns the loss, and per example the prediction and its squared error.
+    """
+    latents, reference = latents_of(networks, frozen, batch, draws)
+    tokens = jax.lax.stop_gradient(tokens_of(networks, frozen, batch, draws.keep))
+    conditions = batch["conditions"]
+    if conditions.dtype == jnp.uint8:
+        conditions = conditions.astype(jnp.float32) / 255
+    bars = jnp.asarray(alphas_cumprod(networks.schedule))
+    noisy = add_noise(latents, draws.noise, bars[draws.t])
+    target = from_x0_eps(networks.schedule.prediction, latents, draws.noise, bars[draws.t])
+    keep = draws.keep if loss.drop > 0 else None
+    pred = networks.model.apply(
+        unflatten({**frozen.model, **trainable}),
+        noisy,
+        draws.t,
+        reference,
+        tokens,
+        reorder(conditions, draws.order),
+        keep,
+    )
+    mse = jnp.square(pred - target).mean(range(1, pred.ndim))
+    weights = min_snr_weight(bars, draws.t, loss.snr_gamma, networks.schedule.prediction)
+    value = jnp.mean(weights * mse)
+    return value, {"pred": pred, "mse": mse}
+
+
+def _chosen(ok: Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)
+
+
+def apply_gradients(
+    state: TrainState,
+    grads: Flat,
+    loss: Array,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float | None,
+) -> tuple[TrainState, dict[str, Array]]:
+    """Update unless loss or gradients are not finite; the batch counts either way."""
+    norm = optax.global_norm(grads)
+    ok = jnp.isfinite(loss) & jnp.isfinite(norm)
+    safe = jax.tree.map(lambda g: jnp.where(ok, g, 0.0), grads)
+    updates, opt_state = optimizer.update(safe, state.opt_state, state.trainable)
+    trainable = optax.apply_updates(state.trainable, updates)
+    ema = state.ema
+    if ema_decay is not None:
+        ema = optax.incremental_update(trainable, state.ema, 1 - ema_decay)
+    new = TrainState(
+        state.step + 1,
+        _chosen(ok, trainable, state.trainable),
+        _chosen(ok, opt_state, state.opt_state),
+        _chosen(ok, ema, state.ema),
+        jnp.where(ok, 0, state.bad + 1),
+    )
+    return new, {"grad_norm": norm, "bad": new.bad}
+
+
+def make_train_step(
+    networks: Networks,
+    loss: LossConfig,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    accumulate: int = 1,
+    ema_decay: float | None = None,
+) -> Callable[[TrainState, Frozen, Batch], tuple[TrainState, dict[str, Array]]]:
+    """The step (state, frozen, batch) -> (state, metrics).
+
+    With `accumulate` > 1 the batch is run in that many equal parts whose gradients are averaged:
+    the same update as in one part, with the same draws.
+    """
+    conditions = len(networks.model.config.pose.conditions)
+    gradient = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def step(state: TrainState, frozen: Frozen, batch: Batch):
+        shared = {k: v for k, v in batch.items() if k == "zero_tokens"}
+        examples = {k: v for k, v in batch.items() if k not in shared}
+        shape = _latent_shape(networks, examples)
+        timesteps = networks.schedule.num_train_timesteps
+        rates = (loss.drop, loss.shuffle, loss.shuffle_rule)
+        draws = draw(seed, state.step, shape, conditions, timesteps, *rates)
+
+        def run(part: Batch, part_draws: Draws):
+            inputs = {**part, **shared}
+            return gradient(state.trainable, networks, loss, frozen, inputs, part_draws)
+
+        if accumulate == 1:
+            (value, aux), grads = run(examples, draws)
+        else:
+            (value, aux), grads = _accumulated(run, (examples, draws), accumulate)
+        new, metrics = apply_gradients(state, grads, value, optimizer, ema_decay)
+        return new, {"loss": value, "mse": aux["mse"], "t": draws.t, **metrics}
+
+    return step
+
+
+def _latent_shape(networks: Networks, batch: Batch) -> tuple[int, ...]:
+    if "latent_mean" in batch:
+        return batch["latent_mean"].shape
+    b, f, height, width, _ = batch["video"].shape
+    factor = networks.vae.factor
+    return b, f, height // factor, width // factor, networks.model.config.unet.in_channels
+
+
+def _accumulated(run: Callable, inputs: tuple, parts: int) -> tuple:
+    """Mean of `run` over equal parts of the leading axis of `inputs`; per-example values joined."""
+    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), inputs)
+    first = jax.tree.map(lambda x: x[0], split)
+    (value, _), grads = jax.eval_shape(run, *first)
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (value, grads))
+
+    def body(total: tuple, part: tuple):
+        (value, aux), grads = run(*part)
+        return jax.tree.map(jnp.add, total, (value, grads)), aux
+
+    (value, grads), aux = jax.lax.scan(body, zero, split)
+    mean = jax.tree.map(lambda x: x / parts, (value, grads))
+    joined = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), aux)
+    return (mean[0], joined), mean[1]

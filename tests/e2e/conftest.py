@@ -1,0 +1,110 @@
+"""Tiny weights and a drawn clip, made once; the command line called in process."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import pytest
+
+from realisdance_jax import sample
+from realisdance_jax.data.demo_clip import DemoFiles, write_demo_clip
+from realisdance_jax.demo import write_random_weights
+from realisdance_jax.models.config import (
+    DinoConfig,
+    MotionConfig,
+    PoseGuiderConfig,
+    RealisDanceConfig,
+    UNetConfig,
+    VAEConfig,
+)
+from realisdance_jax.sampling.pipeline import Pipeline, load
+from realisdance_jax.utils.errors import exit_on_user_error
+
+# Two levels and one layer of each kind: programs that compile in seconds. The VAE needs its four.
+SMALL = RealisDanceConfig(
+    unet=UNetConfig(
+        widths=(8, 16),
+        layers_per_block=1,
+        attention_levels=(True, False),
+        heads=(2, 4),
+        context_dim=6,
+        norm_groups=4,
+    ),
+    pose=PoseGuiderConfig(encoder_widths=(2, 3, 4, 5), gate_width=3),
+    dino=DinoConfig(width=8, layers=1, heads=2, table_size=3),
+    vae=VAEConfig(widths=(4, 4, 4, 4), layers_per_block=1, norm_groups=4),
+    motion=MotionConfig(heads=2, max_frames=6),
+)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> Path:
+    """A video-stage model with every weight at random."""
+    folder = tmp_path_factory.mktemp("weights") / "video"
+    write_random_weights(folder, SMALL)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image_weights(tmp_path_factory) -> Path:
+    """An image-stage model."""
+    folder = tmp_path_factory.mktemp("weights") / "image"
+    write_random_weights(folder, replace(SMALL, motion=None))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory) -> DemoFiles:
+    """Six frames of 64 x 48 pixels at 24 fps."""
+    return write_demo_clip(tmp_path_factory.mktemp("clip"), 6, 64, 48, fps=24)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def refusal(self) -> str:
+        """The one line of a command that refused its input."""
+        lines = self.err.splitlines()
+        assert self.code == 2, self
+        assert len(lines) == 1, self
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+
+@pytest.fixture(scope="session")
+def pipelines() -> Callable[[Path, str], Pipeline]:
+    """`load` on one device, remembered, so that programs compile once per session."""
+    loaded: dict[tuple, Pipeline] = {}
+
+    def remembered(folder: Path, dtype: str = "float32") -> Pipeline:
+        key = folder, dtype
+        if key not in loaded:
+            loaded[key] = load(folder, dtype, jax.devices()[:1])
+        return loaded[key]
+
+    return remembered
+
+
+@pytest.fixture
+def command(monkeypatch, capfd) -> Callable[..., Run]:
+    """Call `python -m realisdance_jax.sample` with these words, in process."""
+
+    def run(*words: str | Path) -> Run:
+        monkeypatch.setattr(sys, "argv", ["sample", *map(str, words)])
+        capfd.readouterr()
+        try:
+            exit_on_user_error(sample.main)
+            code = 0
+        except SystemExit as error:
+            code = error.code
+        return Run(code, *capfd.readouterr())
+
+    return run

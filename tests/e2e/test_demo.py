@@ -1,0 +1,67 @@
+"""The embedded example: everything it promises is there, and nothing comes from elsewhere."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from realisdance_jax import demo
+from realisdance_jax.data.demo_clip import write_demo_clip
+from realisdance_jax.data.images import read_image
+from realisdance_jax.data.video_io import probe_video, read_frames
+from realisdance_jax.models.config import PoseGuiderConfig
+from realisdance_jax.poses.draw_dwpose import draw_dwpose
+from realisdance_jax.poses.readers import read_dwpose
+from realisdance_jax.utils.errors import exit_on_user_error
+from tests.e2e.conftest import SMALL
+
+
+def test_demo(monkeypatch, tmp_path, capfd):
+    """With smaller weights and fewer steps than by default."""
+    monkeypatch.setattr(demo, "TINY", SMALL)
+    words = ["--out", str(tmp_path / "out"), "--steps", "2", "--frames", "2"]
+    monkeypatch.setattr(sys, "argv", ["demo", *words])
+    demo.main()
+    out = capfd.readouterr().out
+    for name, across in (("demo.mp4", 1), ("demo_side_by_side.mp4", 5), ("demo_gates.mp4", 3)):
+        info = probe_video(tmp_path / "out" / name)
+        assert (info.frames, info.fps) == (2, 8)
+        assert (info.height, info.width) == (128, across * 96)
+        assert f"wrote {tmp_path / 'out' / name}" in out
+    assert read_image(tmp_path / "out" / "demo.png").shape[1] == 5 * 96
+    assert "random" in out.splitlines()[-1]
+
+
+def test_bad_options(monkeypatch, tmp_path, capfd):
+    words = ["--out", str(tmp_path / "out"), "--frames", "0"]
+    monkeypatch.setattr(sys, "argv", ["demo", *words])
+    with pytest.raises(SystemExit) as ended:
+        exit_on_user_error(demo.main)
+    assert ended.value.code == 2
+    assert "max frames: expected at least 1, found 0" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_drawn_clip(tmp_path):
+    """Four files of one size and length, in which everything moves."""
+    files = write_demo_clip(tmp_path, 4, 96, 64, fps=10)
+    keypoints = read_dwpose(files.dwpose)
+    assert (keypoints.frames, keypoints.size) == (4, (96, 64))
+    assert keypoints.body_ok.all()
+    assert keypoints.hands_ok.all()
+    assert read_image(files.reference).shape == (96, 64, 3)
+    drawn = [draw_dwpose(keypoints, i) for i in range(4)]
+    for pictures in (drawn, list(read_frames(files.hamer)), list(read_frames(files.smpl))):
+        assert len(pictures) == 4
+        assert all(picture.shape == (96, 64, 3) and picture.max() > 150 for picture in pictures)
+        assert np.abs(pictures[0].astype(int) - pictures[1]).mean() > 0.5
+
+
+def test_random_weights_leave_no_kernel_at_zero():
+    """A layer that training starts at zero would hide all that comes before it."""
+    variables = demo.random_variables(SMALL, "pose_guider", 0)
+    params = variables["params"]["pose_guider"]
+    assert SMALL.pose != PoseGuiderConfig()
+    kernels = [params[name]["kernel"] for name in params if name.endswith("out_proj")]
+    assert len(kernels) == len(SMALL.unet.widths) + 1
+    assert all(np.std(kernel) * kernel[..., 0].size ** 0.5 > 0.5 for kernel in kernels)

@@ -1,0 +1,132 @@
+"""Laws of the parts: chunked attention, nearest resize, frame-wise decoding, position tables."""
+
+import functools
+from fractions import Fraction
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from realisdance_jax.models import attention
+from realisdance_jax.models.config import VAEConfig
+from realisdance_jax.models.dinov2 import bicubic_matrix, resize_positions
+from realisdance_jax.models.resnet import resize_nearest
+from realisdance_jax.models.vae import VAE
+
+
+def few(count: int):
+    return settings(max_examples=count, derandomize=True, deadline=None)
+
+
+def softmax_attention(q, k, v, keep) -> np.ndarray:
+    """In float64, query by query."""
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    out = np.zeros(q.shape)
+    for b, n, head in np.ndindex(q.shape[:3]):
+        kept = np.flatnonzero(keep[b])
+        logits = k[b, kept, head] @ q[b, n, head] / np.sqrt(q.shape[-1])
+        weights = np.exp(logits - logits.max())
+        out[b, n, head] = weights @ v[b, kept, head] / weights.sum()
+    return out
+
+
+@few(5)
+@given(
+    n=st.integers(1, 13),
+    m=st.integers(1, 7),
+    queries=st.integers(0, 20),
+    masked=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_chunked_attention_is_attention(n, m, queries, masked, seed):
+    """Whatever the budget of logits, values and gradients are those of the plain formula."""
+    b, heads, d = 2, 2, 4
+    rng = np.random.default_rng(seed)
+    q = jnp.asarray(rng.standard_normal((b, n, heads, d)), jnp.float32)
+    k, v = (jnp.asarray(x, jnp.float32) for x in rng.standard_normal((2, b, m, heads, d)))
+    keep = rng.random((b, m)) < 0.5
+    keep[:, rng.integers(m)] = True
+    mask = jnp.asarray(keep) if masked else None
+
+    def loss(q, k, v):
+        out = attention.attend(q, k, v, mask)
+        return jnp.sum(jnp.sin(out)), out
+
+    run = functools.partial(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True), q, k, v)
+    (_, dense), gradients = run()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "LOGIT_BYTES", queries * 4 * heads * m)
+        (_, chunked), chunked_gradients = run()
+    expected = softmax_attention(q, k, v, keep if masked else np.ones((b, m), bool))
+    np.testing.assert_allclose(dense, expected, atol=2e-6)
+    np.testing.assert_allclose(chunked, expected, atol=2e-6)
+    for ours, theirs in zip(chunked_gradients, gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=5e-6)
+
+
+@few(100)
+@given(n=st.integers(1, 10_000), bytes_per_query=st.integers(1, 2**30))
+def test_chunks_divide_and_fit(n, bytes_per_query):
+    size = attention._chunk_length(n, bytes_per_query)
+    assert n % size == 0
+    assert size == 1 or size * bytes_per_query <= attention.LOGIT_BYTES
+    larger = [s for s in range(size + 1, n + 1) if n % s == 0]
+    assert not larger or larger[0] * bytes_per_query > attention.LOGIT_BYTES
+
+
+@few(12)
+@given(sizes=st.tuples(*[st.integers(1, 40)] * 4))
+def test_nearest_resize_takes_the_floor(sizes):
+    """Source index floor(i * in / out) on each axis (H17)."""
+    h, w, height, width = sizes
+    x = jnp.arange(h * w, dtype=jnp.float32).reshape(1, h, w, 1)
+    rows = [Fraction(i * h, height).__floor__() for i in range(height)]
+    columns = [Fraction(i * w, width).__floor__() for i in range(width)]
+    expected = np.asarray(x)[:, rows][:, :, columns]
+    np.testing.assert_array_equal(resize_nearest(x, height, width), expected)
+
+
+def test_doubling_repeats_and_odd_sizes_shift():
+    x = jnp.arange(3.0).reshape(3, 1, 1)
+    assert resize_nearest(x, 6, 1).ravel().tolist() == [0, 0, 1, 1, 2, 2]
+    assert resize_nearest(x[:2], 3, 1).ravel().tolist() == [0, 0, 1]
+    assert resize_nearest(x, 5, 1).ravel().tolist() == [0, 0, 1, 1, 2]
+
+
+@few(40)
+@given(source=st.integers(1, 40), target=st.integers(1, 60))
+def test_rows_of_the_position_resize_sum_to_one(source, target):
+    """A constant table stays constant; the step is that of a target 0.1 larger (H9)."""
+    matrix = bicubic_matrix(source, target, source / (target + 0.1))
+    assert matrix.shape == (target, source)
+    np.testing.assert_allclose(matrix.sum(1), 1, atol=1e-6)
+    assert ((matrix != 0).sum(1) <= 4).all()
+
+
+def test_position_table_is_kept_for_square_pictures_of_its_size_only():
+    table = jnp.asarray(np.random.default_rng(0).standard_normal((26, 3)), jnp.float32)
+    np.testing.assert_array_equal(resize_positions(table, 5, 5, True), table)
+    stretched = resize_positions(table, 5, 5, False)
+    np.testing.assert_array_equal(stretched[0], table[0])
+    assert float(jnp.abs(stretched - table).max()) > 1e-2
+    assert resize_positions(table, 4, 7, False).shape == (29, 3)
+
+
+@functools.cache
+def decoded() -> tuple:
+    vae = VAE(VAEConfig(widths=(4, 8), layers_per_block=1, norm_groups=2))
+    params = vae.init(jax.random.key(0))
+    latents = jnp.asarray(np.random.default_rng(1).standard_normal((5, 3, 4, 4)), jnp.float32)
+    return vae, params, latents, np.asarray(jax.jit(vae.decode)(params, latents))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 8])
+def test_decoding_in_chunks_is_decoding(chunk):
+    vae, params, latents, whole = decoded()
+    assert whole.shape == (5, 6, 8, 3)
+    frames = jax.jit(functools.partial(vae.decode_frames, chunk=chunk))(params, latents)
+    np.testing.assert_allclose(frames, whole, atol=1e-5)
+    assert np.std(whole) > 1e-2

@@ -1,0 +1,221 @@
+"""What an animation becomes on disk, from made-up arrays."""
+
+import json
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from realisdance_jax.data.images import LABEL_HEIGHT, read_image
+from realisdance_jax.data.video_io import probe_video, read_frames, read_metadata
+from realisdance_jax.sampling.denoise import Timing
+from realisdance_jax.sampling.output import (
+    check_folder,
+    check_output,
+    gate_map,
+    load_latents,
+    panels,
+    save_latents,
+    write_outputs,
+    write_sheet,
+)
+from realisdance_jax.sampling.sampler import Animation
+from realisdance_jax.utils.errors import UserError
+
+HEIGHT, WIDTH, FRAMES = 32, 48, 5
+SETTINGS = {"seed": 7, "steps": 3, "weights": "abcd"}
+
+
+def animation(conditions: tuple[str, ...] = ("dwpose", "hamer", "smpl")) -> Animation:
+    """Reference grey 10; condition k of frame i grey 40 + 40 k + i; result brightening with i."""
+    shape = (FRAMES, HEIGHT, WIDTH)
+    grey = 40 + 40 * np.arange(len(conditions)) + np.arange(FRAMES)[:, None]
+    pictures = np.broadcast_to(
+        np.repeat(grey, 3, axis=1)[:, None, None], (*shape, 3 * grey.shape[1])
+    )
+    level = np.linspace(0, 1, FRAMES, dtype=np.float32)[:, None, None, None]
+    gates = np.zeros((FRAMES, 4, 6, len(conditions)), np.float32)
+    gates[..., -1] = 0.999
+    latents = np.random.default_rng(0).standard_normal((FRAMES, 4, 6, 4)).astype(np.float32)
+    return Animation(
+        video=np.broadcast_to(level, (*shape, 3)),
+        reference=np.full((HEIGHT, WIDTH, 3), 10, np.uint8),
+        pictures=pictures.astype(np.uint8),
+        gates=gates,
+        initial=latents,
+        latents=2 * latents,
+        timing=Timing(0.0, (0.0,)),
+        conditions=conditions,
+        settings=SETTINGS,
+        fps=7.5,
+    )
+
+
+def grey(pictures: list[np.ndarray]) -> list[int]:
+    assert all(picture.shape == (HEIGHT, WIDTH, 3) for picture in pictures)
+    assert all(np.ptp(picture) == 0 for picture in pictures)
+    return [int(picture[0, 0, 0]) for picture in pictures]
+
+
+def refusal(call, *arguments) -> str:
+    with pytest.raises(UserError) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_panels_are_reference_conditions_result():
+    assert grey(panels(animation(), 0)) == [10, 40, 80, 120, 0]
+    assert grey(panels(animation(), 4)) == [10, 44, 84, 124, 255]
+    assert grey(panels(animation(("hamer",)), 2)) == [10, 42, 127]  # 127.5, truncated as released
+
+
+def test_gates_go_from_dark_to_yellow():
+    heat = gate_map(animation(), 0)
+    assert heat.shape == (HEIGHT, 3 * WIDTH, 3)
+    ends = np.array([[0, 254]], np.uint8)
+    dark, yellow = cv2.applyColorMap(ends, cv2.COLORMAP_VIRIDIS)[0, :, ::-1]
+    assert (heat[:, : 2 * WIDTH] == dark).all()
+    assert (heat[:, 2 * WIDTH :] == yellow).all()
+    assert yellow[0] > 200 > 100 > yellow[2]
+
+
+def test_everything_that_can_be_written(tmp_path):
+    out = tmp_path / "new" / "a.b.mp4"
+    paths = write_outputs(out, animation(), gates=True, frames=True)
+    names = ["a.b.mp4", "a.b_side_by_side.mp4", "a.b_gates.mp4", "a.b_frames"]
+    assert [path.name for path in paths] == names
+    assert sorted(path.name for path in out.parent.iterdir()) == sorted(names)
+    for path, panels_across in zip(paths[:3], (1, 5, 3), strict=True):
+        info = probe_video(path)
+        assert (info.height, info.width, info.frames) == (HEIGHT, panels_across * WIDTH, FRAMES)
+        assert info.fps == 7.5
+        tags = read_metadata(path)
+        assert (tags["realisdance_seed"], tags["realisdance_weights"]) == ("7", "abcd")
+        assert json.loads(tags["realisdance_config"]) == SETTINGS
+    levels = [0, 63, 127, 191, 255]
+    frames = [read_image(paths[3] / f"{i:06d}.png") for i in range(FRAMES)]
+    assert grey(frames) == levels
+    assert len(list(paths[3].iterdir())) == FRAMES
+    for frame, level in zip(read_frames(paths[1]), levels, strict=True):
+        across = frame.reshape(HEIGHT, 5, WIDTH, 3).mean(axis=(0, 2, 3))
+        np.testing.assert_allclose(across, [10, 40, 80, 120, level], atol=6)
+
+
+def test_only_what_was_asked_for(tmp_path):
+    assert write_outputs(tmp_path / "a.mp4", animation(), side_by_side=False) == [
+        tmp_path / "a.mp4"
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_nothing_is_left_of_a_video_that_fails(tmp_path, monkeypatch):
+    whole = animation()
+    write_outputs(tmp_path / "a.mp4", whole, side_by_side=False)
+    before = (tmp_path / "a.mp4").read_bytes()
+
+    def fail(self, i):
+        if i == 3:
+            raise UserError("out of luck")
+        return np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+
+    monkeypatch.setattr(Animation, "frame", fail)
+    for kind in ({}, {"frames": True}):
+        with pytest.raises(UserError, match="out of luck"):
+            write_outputs(tmp_path / "a.mp4", whole, **kind)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    assert (tmp_path / "a.mp4").read_bytes() == before
+
+
+@pytest.mark.parametrize(("rows", "shown"), [(1, [0]), (3, [0, 2, 4]), (50, [0, 1, 2, 3, 4])])
+def test_contact_sheet(tmp_path, rows, shown):
+    write_sheet(tmp_path / "sheet.png", animation(), rows)
+    sheet = read_image(tmp_path / "sheet.png")
+    assert sheet.shape == (LABEL_HEIGHT + HEIGHT * len(shown), 5 * WIDTH, 3)
+    assert sheet[:LABEL_HEIGHT].max() > 200
+    grid = sheet[LABEL_HEIGHT:].reshape(len(shown), HEIGHT, 5, WIDTH, 3)
+    assert grid[:, 0, 1, 0, 0].tolist() == [40 + i for i in shown]
+
+
+def test_latents_there_and_back_in_the_official_layout(tmp_path):
+    given = animation()
+    first, last = save_latents(tmp_path / "z.npy", given)
+    assert last == tmp_path / "z_final.npy"
+    official = np.load(first)
+    assert official.shape == (1, 4, FRAMES, 4, 6)
+    np.testing.assert_array_equal(official[0, 2, 1], given.initial[1, :, :, 2])
+    np.testing.assert_array_equal(load_latents(first), given.initial)
+    np.testing.assert_array_equal(load_latents(last), given.latents)
+
+
+class Touch:
+    """Unpickling it would make a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_latents_that_are_none(tmp_path):
+    path, trap = tmp_path / "z.npy", tmp_path / "trap"
+    assert "z.npy: expected a .npy of numbers, found No such file" in refusal(load_latents, path)
+    for content in (b"", b"text", pickle.dumps(Touch(trap)), b"\x93NUMPY\x01\x00"):
+        path.write_bytes(content)
+        assert "z.npy: expected a .npy of numbers" in refusal(load_latents, path)
+    np.save(path, np.array([Touch(trap)], object), allow_pickle=True)
+    assert "expected a .npy of numbers" in refusal(load_latents, path)
+    assert not trap.exists()
+    np.savez(tmp_path / "z.npz", a=np.zeros(3))
+    assert "expected a .npy of numbers" in refusal(load_latents, tmp_path / "z.npz")
+    np.save(path, np.zeros((1, 4, 100, 8, 8), np.float32))
+    path.write_bytes(path.read_bytes()[:-8])
+    assert "expected a .npy of numbers" in refusal(load_latents, path)
+    for array, found in (
+        (np.zeros((4, 5, 8, 8)), "(4, 5, 8, 8)"),
+        (np.zeros((2, 4, 5, 8, 8)), "(2, 4, 5, 8, 8)"),
+        (np.zeros((1, 4, 0, 8, 8)), "(1, 4, 0, 8, 8)"),
+        (np.zeros((1, 4, 2, 8, 8), np.int32), "int32"),
+        (np.full((1, 4, 2, 8, 8), np.nan), "non-finite"),
+    ):
+        np.save(path, array)
+        assert found in refusal(load_latents, path)
+
+
+def test_a_shape_beyond_memory(tmp_path):
+    path = tmp_path / "z.npy"
+    np.save(path, np.zeros((1, 4, 10, 8, 8), np.float32))
+    content = path.read_bytes()
+    sizes = b"10, 8, 8), }"
+    assert sizes + b" " * 12 in content
+    huge = b"1" + b"0" * 12 + sizes[2:]
+    path.write_bytes(content.replace(sizes + b" " * (len(huge) - len(sizes)), huge))
+    assert path.stat().st_size == len(content)
+    assert "z.npy: expected a .npy of numbers" in refusal(load_latents, path)
+
+
+def test_outputs_are_checked_beforehand_and_untouched(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    (tmp_path / "b.mp4").mkdir()
+    for path, expected in (
+        (tmp_path / "a.avi", "expected a name ending in .mp4"),
+        (tmp_path / ".mp4", "expected a name ending in .mp4"),
+        (tmp_path / "b.mp4", "expected a file to write, found a folder"),
+        (file / "a.mp4", f"found the file {file}"),
+        (file / "deep" / "a.mp4", f"found the file {file}"),
+    ):
+        assert expected in refusal(check_output, path, ".mp4")
+    check_output(tmp_path / "new" / "folder" / "a.MP4", ".mp4")
+    check_folder(tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.mp4", "file"]
+
+
+def test_a_folder_without_permission(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    message = refusal(check_output, tmp_path / "new" / "a.mp4", ".mp4")
+    assert "cannot write there" in message
