@@ -1,4 +1,4 @@
-"""Weights in and out: `python -m realisdance_jax.convert to-jax|to-torch|inspect`."""
+"""Weights in and out of this project: `python -m realisdance_jax.convert COMMAND --help`."""
 
 from pathlib import Path
 
@@ -16,19 +16,34 @@ def make_parser() -> Parser:
     """The command line."""
     parser = Parser(prog="realisdance_jax.convert", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    to_jax = commands.add_parser("to-jax", help="PyTorch files -> weights folder")
-    to_jax.add_argument("--checkpoint", type=Path, help="RealisDance .ckpt or .safetensors")
-    to_jax.add_argument("--base", type=Path, help="Stable Diffusion 1.5 folder or single file")
-    to_jax.add_argument("--vae", type=Path, help="VAE folder or file (default: the base's)")
-    to_jax.add_argument("--image-encoder", type=Path, help="DINOv2 folder or file")
-    to_jax.add_argument("--motion", type=Path, help="AnimateDiff mm_v2.ckpt")
-    to_jax.add_argument("--out", type=Path, required=True, help="weights folder to write")
+    to_jax = commands.add_parser(
+        "to-jax",
+        help="PyTorch files -> weights folder",
+        description="PyTorch files -> weights folder. Give --checkpoint or --base, or both: the "
+        "checkpoint goes before --motion and that before --base, of which configuration, schedule "
+        "and VAE are used in any case.",
+    )
+    for name, metavar, text in (
+        ("--checkpoint", "FILE", "RealisDance stage 1 or 2, .ckpt or .safetensors"),
+        ("--base", "PATH", "Stable Diffusion 1.5, diffusers folder or single file"),
+        ("--vae", "PATH", "its autoencoder, folder or file (the base's if not given)"),
+        ("--image-encoder", "PATH", "DINOv2-large, transformers folder or file"),
+        ("--motion", "FILE", "AnimateDiff mm_v2.ckpt"),
+    ):
+        to_jax.add_argument(name, type=Path, metavar=metavar, help=text)
+    to_jax.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="weights folder to write"
+    )
     to_jax.add_argument("--seed", type=int, default=0, help="of newly initialised layers")
     to_torch = commands.add_parser("to-torch", help="weights folder -> official checkpoint")
-    to_torch.add_argument("--weights", type=Path, required=True, help="weights folder")
-    to_torch.add_argument("--out", type=Path, required=True, help=".ckpt or .safetensors to write")
+    to_torch.add_argument(
+        "--weights", type=Path, required=True, metavar="DIR", help="weights folder"
+    )
+    to_torch.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help=".ckpt or .safetensors to write"
+    )
     inspect = commands.add_parser("inspect", help="say what a file or folder is")
-    inspect.add_argument("path", type=Path, metavar="FILE")
+    inspect.add_argument("path", type=Path, metavar="PATH")
     return parser
 
 

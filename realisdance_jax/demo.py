@@ -23,7 +23,7 @@ from realisdance_jax.models.config import (
 )
 from realisdance_jax.models.motion import sinusoid_table
 from realisdance_jax.sampling.config import SampleConfig
-from realisdance_jax.sampling.output import write_outputs, write_sheet
+from realisdance_jax.sampling.output import check_folder, write_outputs, write_sheet
 from realisdance_jax.sampling.sampler import animate, load
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import exit_on_user_error
@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=16, help="frames to animate")
     options = parser.parse_args()
     config = SampleConfig(size=(128, 96), stride=1, steps=options.steps, max_frames=options.frames)
+    check_folder(options.out)
     files = write_demo_clip(options.out / "demo_input", options.frames)
     weights = options.out / "demo_weights"
     write_random_weights(weights, TINY)
@@ -88,7 +89,7 @@ def main() -> None:
     write_sheet(sheet, animation, rows=4)
     for path in (*paths, sheet):
         print(f"wrote {path}")
-    print("The embedded weights are random: the result is noise in the reference's colours.")
+    print("The weights are random: the result is noise in the reference's colours.")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from realisdance_jax.checkpoints.weights import load_component, read_manifest
 from realisdance_jax.data.builder import write_cached, write_encoded
 from realisdance_jax.data.catalogue import open_source
-from realisdance_jax.data.config import CONDITIONS, DataConfig
+from realisdance_jax.data.config import CONDITIONS, SYNTHETIC, DataConfig
 from realisdance_jax.data.sources import ClipSource
 from realisdance_jax.data.stored import StoredIndex
 from realisdance_jax.data.validation import Limits, Verdict, validate
@@ -138,6 +138,8 @@ def prepare_dataset(options: Namespace) -> StoredIndex:
     source = open_source(options.source, config)
     if not isinstance(source, ClipSource):
         raise UserError(f"{options.source}: expected videos or pictures, found a cache")
+    if options.source == SYNTHETIC and not options.cache:
+        raise UserError(f"{SYNTHETIC}: expected files to pack (or --cache), found drawn pictures")
     networks = Networks(options.weights, options.chunk) if options.cache else None
     verdicts = check_clips(source, options, config)
     progress = partial(_progress, "encoding" if networks else "packing")

@@ -153,15 +153,15 @@ def load_component(
         stored = ", ".join(sorted(manifest.components)) or "nothing"
         raise UserError(f"{folder}: expected the component {component}, found {stored}")
     shapes = abstract_component(manifest.model, component)
-    if sharding is None:
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shardings: Any = sharding
     if not isinstance(sharding, Mapping):
-        sharding = jax.tree.map(lambda _: sharding, shapes)
+        one = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shardings = jax.tree.map(lambda _: one, shapes)
     wanted = {
         collection: jax.tree.map(
             partial(_target, dtype=jnp.float32 if collection == BUFFERS else dtype),
             tree,
-            sharding[collection],
+            shardings[collection],
         )
         for collection, tree in shapes.items()
     }

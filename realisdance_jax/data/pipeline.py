@@ -92,9 +92,13 @@ class Batches:
     def __next__(self) -> dict[str, np.ndarray]:
         """The next batch.
 
-        Raises `UserError` when more than `max_unreadable` of all clips turned out unreadable.
+        Raises `UserError` when more than `max_unreadable` of all clips turned out unreadable, or
+        several in turn.
         """
-        batch = {key: np.asarray(value) for key, value in next(self._iterator).items()}
+        try:
+            batch = {key: np.asarray(value) for key, value in next(self._iterator).items()}
+        except UserError as error:  # Grain appends lines about its traceback
+            raise UserError(str(error).splitlines()[0]) from None
         for number, reason in read_failures(batch):
             self.unreadable.setdefault(self.name(number), reason)
         count = len(self.unreadable)

@@ -70,9 +70,13 @@ def open_shards(folder: Path, count: int) -> Any:
         builder: Any = tfds.builder_from_directory(str(folder))
         records = builder.as_data_source(SPLIT)
         found = len(records)
+        shards = [Path(str(path)) for path in builder.info.splits[SPLIT].filepaths]
     except Exception as error:  # whatever damaged metadata make the library raise
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{folder}: expected shards, found {reason}") from None
+    for shard in shards:
+        if not shard.is_file():
+            raise UserError(f"{shard}: expected a shard, found no such file")
     if found != count:
         raise UserError(f"{folder}: expected {count} records, found {found}")
     return records

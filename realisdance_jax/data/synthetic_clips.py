@@ -47,11 +47,11 @@ class SyntheticClip:
         background, torso, limbs = _clothes(self._random()[:_LOOK])
         for index in indices:
             canvas = np.full((*self.size, 3), background, np.uint8)
-            yield _draw_figure(canvas, self._points(index)[0], torso, limbs)
+            yield _draw_figure(canvas, self.points(index)[0], torso, limbs)
 
     def condition(self, name: str, indices: Sequence[int], sizes: Sizes) -> Iterator[np.ndarray]:
         for index in indices:
-            joints, hands = self._points(index)
+            joints, hands = self.points(index)
             canvas = np.zeros((*self.size, 3), np.uint8)
             if name == "dwpose":
                 yield _draw_keypoints(_keypoints(joints, hands), self.size)
@@ -64,7 +64,7 @@ class SyntheticClip:
     def _random(self) -> np.ndarray:
         return np.random.default_rng([0, self.number]).random(2 * _LOOK)
 
-    def _points(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def points(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Joints `18 2` and hands `2 21 2` as fractions of the size.
 
         Each clip has its own phase, place and scale, and waves once.

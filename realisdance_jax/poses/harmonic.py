@@ -49,21 +49,24 @@ def _solve(start: np.ndarray, end: np.ndarray, free: np.ndarray, known: np.ndarr
     degree = np.maximum(np.bincount(start, minlength=count), 1)
 
     def neighbours(x: np.ndarray) -> np.ndarray:
-        return np.bincount(start, x[end], count)
+        return np.bincount(start, x.take(end), count)
+
+    def product(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.einsum("v,v->", a, b))  # BLAS would start threads for this
 
     x = np.zeros(count)
     residual = np.where(free, neighbours(known), 0.0)
     scaled = residual / degree
-    direction, size = scaled, residual @ scaled
+    direction, size = scaled, product(residual, scaled)
     limit = size * 1e-14  # of an energy: seven digits of the values
     for _ in range(10 * count):
         if size <= limit:
             break
         image = np.where(free, degree * direction - neighbours(direction), 0.0)
-        step = size / (direction @ image)
+        step = size / product(direction, image)
         x += step * direction
         residual = residual - step * image
         scaled = residual / degree
-        previous, size = size, residual @ scaled
+        previous, size = size, product(residual, scaled)
         direction = scaled + size / previous * direction
     return x

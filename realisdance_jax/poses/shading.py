@@ -84,7 +84,7 @@ def _reflected(normals: np.ndarray, views: np.ndarray, light: tuple) -> np.ndarr
     towards = np.asarray(light, normals.dtype)
     half = views + towards
     half /= np.sqrt(np.einsum("ki,ki->k", half, half))[:, None]
-    n_l = np.clip(normals @ towards, 0.001, 1)
+    n_l = np.clip(np.einsum("ki,i->k", normals, towards), 0.001, 1)
     n_v = np.clip(np.abs(np.einsum("ki,ki->k", normals, views)), 0.001, 1)
     n_h = np.clip(np.einsum("ki,ki->k", normals, half), 0, 1)
     v_h = np.clip(np.einsum("ki,ki->k", views, half), 0, 1)

@@ -1,7 +1,10 @@
 """Official checkpoints to a weights folder and back: every name and bit is kept."""
 
+import re
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +16,7 @@ from realisdance_jax.checkpoints.convert.plan import Request
 from realisdance_jax.checkpoints.convert.sources import official_checkpoint
 from realisdance_jax.checkpoints.convert.tensor_files import open_tensors, write_safetensors
 from realisdance_jax.checkpoints.convert.to_jax import convert_to_jax
-from realisdance_jax.checkpoints.convert.to_torch import convert_to_torch
+from realisdance_jax.checkpoints.convert.to_torch import convert_to_torch, official_tensors
 from realisdance_jax.checkpoints.weights import Origin, load_component, merge, read_manifest
 from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.utils.errors import UserError
@@ -139,6 +142,15 @@ def test_an_existing_folder_is_replaced_only_if_it_holds_weights(oracle_folder, 
             convert_to_jax(request, tmp_path / name)
 
 
+def test_a_full_disk_is_found_before_writing(oracle_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2e6))
+    request = Request(checkpoint=oracle_folder / "stage2.ckpt")
+    with pytest.raises(UserError) as caught:
+        convert_to_jax(request, tmp_path / "weights", say=quiet)
+    assert str(caught.value) == f"{tmp_path}: expected 0.03 GB of free space, found 0.00"
+    assert not list(tmp_path.iterdir())
+
+
 def test_torch_files_need_a_known_suffix_and_a_whole_folder(stage2_weights, tmp_path):
     with pytest.raises(UserError, match=r"a\.txt: expected a name ending in \.ckpt, "):
         convert_to_torch(stage2_weights.folder, tmp_path / "a.txt")
@@ -148,7 +160,13 @@ def test_torch_files_need_a_known_suffix_and_a_whole_folder(stage2_weights, tmp_
     (tmp_path / "config.json").write_text(config.replace('"unet_ref":', '"vae2":'))
     with pytest.raises(UserError, match="expected the component unet_ref, found none"):
         convert_to_torch(tmp_path, tmp_path / "a.ckpt")
-    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    config = re.sub(r'("clip_projector": )"\w+"', r'\1"0"', config)
+    (tmp_path / "config.json").write_text(config)
+    shutil.copytree(stage2_weights.folder / "clip_projector", tmp_path / "clip_projector")
+    tensors = official_tensors(tmp_path, read_manifest(tmp_path))
+    with pytest.raises(UserError, match=r"clip_projector: expected the tensors of .*, found other"):
+        tensors["module.clip_projector.identity.bias"].read()
+    assert not list(tmp_path.glob("*.ckpt"))
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess:

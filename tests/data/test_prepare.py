@@ -1,18 +1,17 @@
 """Prepared data sets give the examples that the files gave; what is bad is skipped or refused."""
 
 import dataclasses
-import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 
-from realisdance_jax.checkpoints.variables import init_component
+from realisdance_jax.checkpoints.variables import abstract_component
 from realisdance_jax.checkpoints.weights import FORMAT, Manifest, save_component, write_manifest
 from realisdance_jax.data.builder import write_cached, write_encoded
 from realisdance_jax.data.cached import pack_conditions, unpack_conditions
@@ -33,7 +32,7 @@ CONFIG = DataConfig(batch=2, frames=3, stride=2, size=SIZE)
 TINY = RealisDanceConfig(
     unet=UNetConfig(widths=(32, 32, 64, 64), context_dim=32),
     dino=DinoConfig(width=12, layers=1, heads=2, table_size=3),
-    vae=VAEConfig(widths=(32, 32, 32, 32), layers_per_block=1),
+    vae=VAEConfig(widths=(32, 32), layers_per_block=1),
 )
 
 
@@ -165,10 +164,11 @@ def test_damaged_shards_are_user_errors(encoded, tmp_path):
     data = bytearray(shard.read_bytes())
     data[len(data) // 8 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 8)
     shard.write_bytes(bytes(data))
-    with pytest.raises(UserError, match=r"unreadable|expected"):
+    with pytest.raises(UserError, match="expected a whole record") as caught:
         take(copy)
+    assert "\n" not in str(caught.value)
     shard.unlink()
-    with pytest.raises(UserError, match="clips: expected"):
+    with pytest.raises(UserError, match=f"{shard.name}: expected a shard, found no such file"):
         take(copy)
     for text, reason in (("{", "expected JSON"), ('{"format": 0}', "expected format 1, found 0")):
         (copy / "dataset.json").write_text(text)
@@ -194,8 +194,6 @@ def test_the_command_skips_reports_and_writes(folder, tmp_path, capsys):
     assert index.names == ("000", "001", "002", "003")
     assert index.frames == (FRAMES,) * 4
     assert list(index.skipped) == ["cut"]
-    for a, b in zip(take(raw / "train"), take(raw), strict=True):
-        np.testing.assert_array_equal(a["sample_id"], b["sample_id"])
     for a, b in zip(take(folder), take(out), strict=True):
         np.testing.assert_array_equal(a["video"], b["video"])
     # Shards can be checked and packed again.
@@ -229,34 +227,40 @@ def test_help_and_errors_of_the_command_line(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    """A weights folder with the two frozen networks alone."""
+def networks(tmp_path_factory) -> tuple[Path, dict]:
+    """A weights folder with the two frozen networks alone, and their variables."""
     folder = tmp_path_factory.mktemp("weights")
+    rng = np.random.default_rng(0)
+
+    def filled(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        return jnp.asarray(0.1 * rng.standard_normal(leaf.shape), leaf.dtype)
+
     variables = {
-        name: nn.unbox(init_component(TINY, name, jax.random.key(number)))
-        for number, name in enumerate(("vae", "image_encoder"))
+        name: jax.tree.map(filled, dict(abstract_component(TINY, name)))
+        for name in ("vae", "image_encoder")
     }
     hashes = {name: save_component(folder, name, tree) for name, tree in variables.items()}
     write_manifest(folder, Manifest(FORMAT, TINY, components=hashes))
-    return folder
+    return folder, variables
 
 
-def test_a_cache_holds_what_the_networks_make_of_the_pictures(folder, weights, tmp_path):
+def test_a_cache_holds_what_the_networks_make_of_the_pictures(folder, networks, tmp_path):
+    weights, variables = networks
     out = tmp_path / "out"
     options = ("--size", "32x24", "--cache", "--weights", weights, "--chunk", 5)
     run("--source", folder, "--out", out, *options)
-    index = json.loads((out / "dataset.json").read_text())
-    assert index["encoder"].startswith("vae ")
+    assert read_index(out).encoder.startswith("vae ")
     (a,), (b,) = take(folder, 1), take(out, 1)
-    vae = init_component(TINY, "vae", jax.random.key(0))["params"]
-    mean, std = VAE(TINY.vae).posterior(nn.unbox(vae), a["reference"])
-    np.testing.assert_allclose(b["reference_mean"], mean, atol=2e-5)
-    np.testing.assert_allclose(b["reference_std"], std, atol=2e-5)
-    dino = nn.unbox(init_component(TINY, "image_encoder", jax.random.key(1)))
-    tokens = DinoV2(TINY.dino).apply(dino, a["encoder_image"])
+    posterior = jax.jit(VAE(TINY.vae).posterior)
+    mean, std = posterior(
+        variables["vae"]["params"], np.concatenate([a["reference"], a["video"][:, 1]])
+    )
+    np.testing.assert_allclose(b["reference_mean"], mean[:2], atol=2e-5)
+    np.testing.assert_allclose(b["reference_std"], std[:2], atol=2e-5)
+    np.testing.assert_allclose(b["latent_mean"][:, 1], mean[2:], atol=2e-5)
+    np.testing.assert_allclose(b["latent_std"][:, 1], std[2:], atol=2e-5)
+    tokens = jax.jit(DinoV2(TINY.dino).apply)(variables["image_encoder"], a["encoder_image"])
     np.testing.assert_allclose(b["tokens"], tokens, atol=2e-5)
-    mean, _ = VAE(TINY.vae).posterior(nn.unbox(vae), a["video"][:, 1])
-    np.testing.assert_allclose(b["latent_mean"][:, 1], mean, atol=2e-5)
 
 
 def test_a_cache_needs_both_networks(folder, tmp_path):

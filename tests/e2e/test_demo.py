@@ -2,6 +2,7 @@
 
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,13 +13,15 @@ from realisdance_jax.data.video_io import probe_video, read_frames
 from realisdance_jax.models.config import PoseGuiderConfig
 from realisdance_jax.poses.draw_dwpose import draw_dwpose
 from realisdance_jax.poses.readers import read_dwpose
+from realisdance_jax.sampling.pipeline import load
 from realisdance_jax.utils.errors import exit_on_user_error
 from tests.e2e.conftest import SMALL
 
 
 def test_demo(monkeypatch, tmp_path, capfd):
-    """With smaller weights and fewer steps than by default."""
+    """With smaller weights, fewer steps and fewer devices than by default."""
     monkeypatch.setattr(demo, "TINY", SMALL)
+    monkeypatch.setattr(demo, "load", lambda folder: load(folder, devices=jax.devices()[:1]))
     words = ["--out", str(tmp_path / "out"), "--steps", "2", "--frames", "2"]
     monkeypatch.setattr(sys, "argv", ["demo", *words])
     demo.main()

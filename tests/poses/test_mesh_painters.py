@@ -14,8 +14,9 @@ from realisdance_jax.poses.hamer_look import (
 from realisdance_jax.poses.harmonic import harmonic
 from realisdance_jax.poses.landmarks import LANDMARKS, SCALE, landmark_vertices
 from realisdance_jax.poses.lbs import make_skin, skin
-from realisdance_jax.poses.meshes import border, signed_volume
+from realisdance_jax.poses.meshes import border, signed_volume, vertex_normals
 from realisdance_jax.poses.raster import Camera
+from realisdance_jax.poses.shading import shade
 from realisdance_jax.poses.smpl_cs import (
     harmonic_colours,
     jet,
@@ -99,6 +100,25 @@ def test_flat_and_smooth_shading():
     steps = np.abs(np.diff(smooth[48, 15:65, 0].astype(int)))
     assert steps.max() <= 4
     assert np.abs(np.diff(flat[48, 15:65, 0].astype(int))).max() >= 8
+
+
+def test_hands_weight_normals_by_angle_and_the_dit_look_by_area():
+    """A tip towards the camera between four sides of equal angle, two of them longer."""
+    rim = 0.3 * np.array([[3.0, 0, 3], [0, 1, 1], [-1, 0, 1], [0, -1, 1]])
+    vertices = np.concatenate([[[0, 0, 0]], rim]) + np.array([0.0, 0, 40])
+    faces = np.array([[0, 1 + (k + 1) % 4, 1 + k] for k in range(4)])
+    camera = Camera((4000.0, 4000.0), (40.5, 48.5), far=1e3)
+    white = np.full((5, 3), 255, np.uint8)
+    dit = paint_smpl_cs(vertices, faces, white, camera, SIZE, "dit")[48, 40, 0]
+    hand = paint_hands(vertices[None], np.array([True]), faces, camera, SIZE)[48, 40, 1]
+    by_angle = vertex_normals(vertices, faces, "angle")[0]
+    by_area = vertex_normals(vertices, faces, "area")[0]
+    frontal = np.array([[0, 0, -1.0]])
+    np.testing.assert_allclose(by_angle, frontal[0], atol=1e-9)
+    assert dit == int(255 * (0.4 + 0.3 * -by_area[2] + 0.2))
+    assert dit < 225
+    assert hand == shade("hamer", np.full((1, 3), 0.5), frontal, frontal)[0, 0]
+    assert hand > shade("hamer", np.full((1, 3), 0.5), by_area[None], frontal)[0, 0] + 3
 
 
 def test_landmarks_have_the_official_values_and_the_rest_lies_between():

@@ -73,7 +73,7 @@ def _check_space(draft: Draft, folder: Path) -> None:
     if free < needed:
         where = folder.parent.parent
         raise UserError(
-            f"{where}: expected {needed / 1e9:.1f} GB of free space, found {free / 1e9:.1f}"
+            f"{where}: expected {needed / 1e9:.2f} GB of free space, found {free / 1e9:.2f}"
         )
 
 

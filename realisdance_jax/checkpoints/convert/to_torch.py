@@ -12,7 +12,12 @@ from realisdance_jax.checkpoints.convert.engine import Leaf
 from realisdance_jax.checkpoints.convert.lazy import LazyTensor
 from realisdance_jax.checkpoints.convert.safetensors_io import write_safetensors
 from realisdance_jax.checkpoints.convert.torchzip import write_torch_zip
-from realisdance_jax.checkpoints.weights import Manifest, load_component, read_manifest
+from realisdance_jax.checkpoints.weights import (
+    Manifest,
+    hash_tensors,
+    load_component,
+    read_manifest,
+)
 from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.utils.errors import UserError
 
@@ -22,7 +27,7 @@ SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 def convert_to_torch(folder: Path, out: Path) -> int:
     """Write `out` as the official `.ckpt` (epoch and step kept) or safetensors; returns the count.
 
-    Raises `UserError` for an unknown suffix or an incomplete folder.
+    Raises `UserError` for an unknown suffix, an incomplete folder and changed values.
     """
     if out.suffix not in SUFFIXES:
         raise UserError(f"{out}: expected a name ending in {', '.join(SUFFIXES)}")
@@ -65,6 +70,9 @@ def _last_component(folder: Path, manifest: Manifest) -> Callable[[str], dict]:
         if component not in held:
             held.clear()
             variables = load_component(folder, manifest, component)
+            if hash_tensors(variables) != manifest.components[component]:
+                expected = "the tensors of which config.json holds the SHA-256"
+                raise UserError(f"{folder / component}: expected {expected}, found others")
             held[component] = traverse_util.flatten_dict(variables)
         return held[component]
 
