@@ -39,7 +39,7 @@ TINY = RealisDanceConfig(
 
 
 def random_variables(config: RealisDanceConfig, component: str, seed: int) -> dict:
-    """Kernels of unit gain everywhere, the layers that training starts at zero included.
+    """Random kernels everywhere, the layers that training starts at zero included.
 
     Drawn on the host: the networks' own initialisers would each be compiled first.
     """
@@ -49,8 +49,10 @@ def random_variables(config: RealisDanceConfig, component: str, seed: int) -> di
         if path[-1] == "pe":
             return sinusoid_table(*leaf.shape[1:])
         if leaf.ndim > 1:
+            # No norm keeps signals alive through the pose encoders, and SiLU halves small ones.
+            gain = np.float32(1.6 if {"backbone", "gate_module"} & {*path} else 1)
             values = generator.standard_normal(leaf.shape, np.float32)
-            return values / np.sqrt(values[..., 0].size, dtype=np.float32)
+            return values * gain / np.sqrt(values[..., 0].size, dtype=np.float32)
         return np.full(leaf.shape, path[-1] != "bias", np.float32)
 
     return dict(traverse_util.path_aware_map(draw, dict(abstract_component(config, component))))

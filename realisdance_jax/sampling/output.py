@@ -27,7 +27,7 @@ def check_output(path: Path, suffix: str) -> None:
     """Raise `UserError` unless a file `path` ending in `suffix` can be made; touches nothing."""
     if path.suffix.lower() != suffix:
         raise UserError(f"{path}: expected a name ending in {suffix}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"{path}: expected a file to write, found a folder")
     check_folder(path.absolute().parent)
 

@@ -99,11 +99,12 @@ def test_mixtures_have_their_shares(tmp_path):
     assert set(by_size.values()) == {4}
     with make_batches(config, seed=0) as iterator:
         assert iterator.clips == 9
+        assert iterator.fingerprint() == dataset_fingerprint(config)
         assert [iterator.name(n) for n in (0, 6, 7, 8)] == [
-            "synthetic/0",
-            "synthetic/6",
-            "000",
-            "001",
+            "synthetic: synthetic/0",
+            "synthetic: synthetic/6",
+            f"{tmp_path}: 000",
+            f"{tmp_path}: 001",
         ]
 
 
