@@ -1,6 +1,6 @@
 """Motion stage: only the motion modules of main UNet and pose guidance train, with pose shuffle.
 
-Command:   python -m realisdance_jax.train --config configs/stage2.py --workdir runs/stage2 --init W
+Command:   the training program is still to come; tests train with these values.
 Hardware:  not measured.
 Expect:    not measured.
 Variants:  stage2.py:released (the authors' rates), stage2.py:smoke (a laptop, a minute).
