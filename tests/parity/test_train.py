@@ -136,6 +136,10 @@ def test_one_step(stage, record_property):
     loss_table.row("per_sample_mse", aux["mse"])
     loss_table.row("loss", loss)
     truth.row("loss", loss)
+    truth.row("per_sample_mse", aux["mse"])
+    bars = jnp.asarray(alphas_cumprod(ScheduleConfig()))
+    weights = min_snr_weight(bars, batch(stage)[1].t, 5.0, "v_prediction")
+    truth.row("weights", weights)
     theirs = oracle.arrays(file)
     trained = sorted(n for n, leaf in leaves(stage).items() if stage == 1 or is_motion(n))
     trained = [name for name in trained if not is_buffer(leaves(stage)[name])]
@@ -144,6 +148,8 @@ def test_one_step(stage, record_property):
     assert len(norms) == len(grads)
     table.row("grad_norms", np.array(norms), np.array(list(used.values())))
     table.row("total_grad_norm", np.linalg.norm(norms))
+    truth_norm = Table(record_property, f"{file}_f64", GRADIENT)
+    truth_norm.row("total_grad_norm", np.linalg.norm(norms))
     rule = oracle.meta()["optimizer"]
     optim = optimizer(rule["lr"], rule["clip"])
     updates = jax.jit(optim.update)(grads, optim.init(params), params)[0]
@@ -155,7 +161,7 @@ def test_one_step(stage, record_property):
         table.measured(f"{file}/delta.{name} (absolute)", float(error), 2e-7)
         after = official(stage, name, params[path] + updates[path])
         forward.row(f"after.{name}", after)
-    for rows in (table, loss_table, forward, truth):
+    for rows in (table, loss_table, forward, truth, truth_norm):
         rows.verify()
 
 
@@ -177,6 +183,12 @@ def test_five_steps(stage, record_property):
             params = optax.apply_updates(params, updates)
     loss_table.row("traj_losses", np.array(losses))
     table.row("traj_grad_norms", np.array(norms))
+    truth = Table(record_property, f"{file}_f64", LOSS)
+    truth.row("traj_losses", np.array(losses))
+    truth.verify()
+    truth = Table(record_property, f"{file}_f64", GRADIENT)
+    truth.row("traj_grad_norms", np.array(norms))
+    truth.verify()
     for key in (k for k in oracle.arrays(file) if k.startswith("traj_delta.")):
         name = key.removeprefix("traj_delta.")
         path = path_of(stage, name)
