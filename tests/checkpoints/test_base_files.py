@@ -18,7 +18,7 @@ from realisdance_jax.checkpoints.convert.tensor_files import (
     open_tensors,
     write_safetensors,
 )
-from realisdance_jax.checkpoints.convert.torchzip import write_torch_zip
+from realisdance_jax.utils.torch_files.torchzip import write_torch_zip
 from tests.checkpoints.files import changed, halves, planned, refusal, same, under, without
 from tests.checkpoints.torch_pickles import ONE, ONE_DATA, document, fragment, mention, write
 
@@ -148,13 +148,18 @@ def test_a_base_needs_a_unet_unless_there_is_a_checkpoint(vae, base, oracle_fold
     assert_gives(draft, vae=vae)
 
 
-@pytest.mark.parametrize("layout", ["today", "legacy", "ldm", "ldm state_dict"])
+@pytest.mark.parametrize("layout", ["today", "legacy", "legacy 1x1", "ldm", "ldm state_dict"])
 def test_autoencoders_of_every_layout(vae, oracle_folder, tmp_path, layout):
     path = tmp_path / "vae.pt"
     if layout == "today":
         write_safetensors(path, vae)
-    elif layout == "legacy":
-        write_safetensors(path, {old: vae[name] for name, old in legacy_vae_names(vae).items()})
+    elif layout.startswith("legacy"):
+        old = {old: vae[name] for name, old in legacy_vae_names(vae).items()}
+        if layout == "legacy 1x1":
+            names = [legacy_vae_names(vae)[name] for name in ldm_vae_convolutions(vae)]
+            assert len(names) == 8
+            old |= {name: changed(old[name], lambda x: x[..., None, None]) for name in names}
+        write_safetensors(path, old)
     elif layout == "ldm":
         write_safetensors(path, ldm_vae(vae, ""))
     else:
@@ -219,11 +224,23 @@ def test_image_encoders_inside_a_classifier(encoder, oracle_folder, tmp_path):
     assert draft.config.dino.heads == 1  # no config.json: heads of 64 channels, or one
 
 
+def test_image_encoders_need_no_mask_token(encoder, oracle_folder, tmp_path):
+    """It stands for hidden patches in training; nothing here hides any."""
+    path, name = tmp_path / "dino.safetensors", "embeddings.mask_token"
+    write_safetensors(path, without(encoder, [name]))
+    draft, said = planned(checkpoint=oracle_folder / "stage1.ckpt", image_encoder=path)
+    tensors = draft.parts["image_encoder"].tensors
+    assert same(without(tensors, [name]), without(encoder, [name]))
+    assert not tensors[name].read().any()
+    assert tensors[name].shape == encoder[name].shape
+    assert f"image_encoder: {name} is absent: zeros instead, which nothing uses" in said
+
+
 def test_image_encoders_that_do_not_fit_are_one_line(encoder, oracle_folder, tmp_path):
     path, checkpoint = tmp_path / "dino.safetensors", oracle_folder / "stage1.ckpt"
-    write_safetensors(path, without(encoder, ["embeddings.mask_token"]))
+    write_safetensors(path, without(encoder, ["layernorm.bias"]))
     line = refusal(checkpoint=checkpoint, image_encoder=path)
-    assert line == f"{path}: 1 tensor not as expected: missing embeddings.mask_token"
+    assert line == f"{path}: 1 tensor not as expected: missing layernorm.bias"
     shapes = {name: tuple(2 * n if n == 48 else n for n in t.shape) for name, t in encoder.items()}
     write_safetensors(path, {k: LazyTensor.of(np.zeros(s, np.float32)) for k, s in shapes.items()})
     line = refusal(checkpoint=checkpoint, image_encoder=path)

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 from flax import traverse_util
 
 from realisdance_jax import convert
+from realisdance_jax.checkpoints.convert import to_torch
 from realisdance_jax.checkpoints.convert.plan import Request
 from realisdance_jax.checkpoints.convert.sources import official_checkpoint
 from realisdance_jax.checkpoints.convert.tensor_files import open_tensors, write_safetensors
@@ -20,6 +22,7 @@ from realisdance_jax.checkpoints.convert.to_torch import convert_to_torch, offic
 from realisdance_jax.checkpoints.weights import Origin, load_component, merge, read_manifest
 from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.files import atomic_output
 from tests import oracle
 from tests.checkpoints.files import damaged, planned, same
 from tests.checkpoints.torch_pickles import ONE, call, document, fragment, write
@@ -96,13 +99,14 @@ def test_the_folder_holds_the_oracles_variables(stage2_weights):
     assert_equal(load_component(folder, manifest, "vae"), {"params": oracle.vae_params()})
 
 
-def test_parameters_load_in_bfloat16_and_buffers_do_not(stage2_weights):
+def test_kernels_load_in_bfloat16_and_vectors_and_buffers_do_not(stage2_weights):
     folder, manifest = stage2_weights.folder, stage2_weights.manifest
     exact = flat(load_component(folder, manifest, "pose_guider"))
     loaded = flat(load_component(folder, manifest, "pose_guider", jnp.bfloat16))
     assert loaded.keys() == exact.keys()
     for path, leaf in loaded.items():
-        assert leaf.dtype == (jnp.float32 if path[0] == "buffers" else jnp.bfloat16)
+        whole = path[0] == "buffers" or leaf.ndim == 1
+        assert leaf.dtype == (jnp.float32 if whole else jnp.bfloat16)
         assert np.array_equal(leaf, exact[path].astype(leaf.dtype))
 
 
@@ -140,6 +144,63 @@ def test_an_existing_folder_is_replaced_only_if_it_holds_weights(oracle_folder, 
     for name in ("old", "new"):
         with pytest.raises(UserError, match=r"none\.ckpt: expected a weight file"):
             convert_to_jax(request, tmp_path / name)
+
+
+def test_an_input_is_never_replaced(tmp_path):
+    """An old weights folder that the user keeps checkpoints in, or that reaches them by a link."""
+    out = tmp_path / "weights"
+    (out / "vae").mkdir(parents=True)
+    (out / "config.json").write_text('{"format": 1}')
+    (tmp_path / "link").symlink_to(out)
+    inside = out / "vae" / "stage2.ckpt"
+    inside.write_bytes(b"trained for weeks")
+    for given in (out, tmp_path / "link"):
+        with pytest.raises(UserError, match=r"weights folder to write, found .*stage2\.ckpt in it"):
+            convert_to_jax(Request(checkpoint=inside), given)
+    (out / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"found notes\.txt beside the weights"):
+        convert_to_jax(Request(base=tmp_path / "none"), out)
+    assert inside.read_bytes() == b"trained for weeks"
+
+
+def test_a_checkpoint_is_overwritten_on_demand_only(stage2_weights, tmp_path, run, monkeypatch):
+    folder, out = stage2_weights.folder, tmp_path / "stage2.ckpt"
+    monkeypatch.setattr(to_torch, "write_torch_zip", lambda path, _: path.write_bytes(b"new"))
+    out.write_bytes(b"trained for weeks")
+    words = ("to-torch", "--weights", folder, "--out", out)
+    with pytest.raises(UserError, match=r"stage2\.ckpt: expected a new file, found .* \(--force "):
+        run(*words)
+    assert out.read_bytes() == b"trained for weeks"
+    assert run(*words, "--force") == f"wrote {out}: 2124 tensors\n"
+    assert out.read_bytes() == b"new"
+    (tmp_path / "a.ckpt").mkdir()
+    with pytest.raises(UserError, match=r"a\.ckpt: expected a file to write, found a folder"):
+        run("to-torch", "--weights", folder, "--out", tmp_path / "a.ckpt", "--force")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_conversion_leaves_the_old_weights(oracle_folder, tmp_path, number):
+    """Killed as soon as the first of five components is written; the next one clears up."""
+    out = tmp_path / "weights"
+    out.mkdir()
+    (out / "config.json").write_text('{"format": 0}')
+    line = [sys.executable, "-u", "-m", "realisdance_jax.convert", "to-jax"]
+    line += ["--checkpoint", oracle_folder / "stage1.safetensors", "--out", out]
+    with subprocess.Popen(list(map(str, line)), stdout=-1, stderr=-1, text=True) as process:
+        assert any(said.startswith("wrote unet_ref") for said in process.stdout)
+        assert len(list(tmp_path.iterdir())) == 2
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert [path.name for path in out.iterdir()] == ["config.json"]
+    if number == signal.SIGTERM:
+        assert (process.returncode, err) == (143, "interrupted\n")
+        assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+    else:
+        assert process.returncode == -signal.SIGKILL
+    with atomic_output(out) as partial:
+        partial.mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+    assert not list(out.iterdir())
 
 
 def test_a_full_disk_is_found_before_writing(oracle_folder, tmp_path, monkeypatch):

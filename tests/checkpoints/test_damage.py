@@ -15,8 +15,8 @@ from realisdance_jax.checkpoints.convert.tensor_files import (
     write_safetensors,
 )
 from realisdance_jax.checkpoints.convert.to_jax import convert_to_jax
-from realisdance_jax.checkpoints.convert.torchzip import write_torch_zip
 from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.torch_files.torchzip import write_torch_zip
 from tests.checkpoints.files import damaged, refusal, under
 from tests.golden_files import load_keys
 

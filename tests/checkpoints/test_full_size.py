@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from realisdance_jax.checkpoints.convert.tensor_files import LazyTensor, open_tensors
-from realisdance_jax.checkpoints.convert.torchzip import write_torch_zip
+from realisdance_jax.utils.torch_files.torchzip import write_torch_zip
 from tests.golden_files import load_keys
 
 pytestmark = pytest.mark.slow

@@ -1,5 +1,8 @@
 """`convert inspect` says what a file is, whatever it is."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,8 +12,9 @@ from realisdance_jax.checkpoints.convert.tensor_files import (
     open_tensors,
     write_safetensors,
 )
-from realisdance_jax.checkpoints.convert.torchzip import write_torch_zip
+from realisdance_jax.checkpoints.weights import write_manifest
 from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.torch_files.torchzip import write_torch_zip
 from tests.checkpoints.files import motion_twin, without
 from tests.checkpoints.torch_pickles import ONE, document, fragment, write
 
@@ -61,6 +65,21 @@ def test_weights_folders(stage2_weights):
         "epoch 3, global step 12345",
     ]
     assert f"  vae: sha256 {manifest.components['vae'][:16]}" in found
+
+
+def test_weights_folders_are_verified_when_asked_for(stage2_weights, tmp_path):
+    name = "clip_projector"
+    digests = {name: stage2_weights.manifest.components[name]}
+    write_manifest(tmp_path, replace(stage2_weights.manifest, components=digests))
+    shutil.copytree(stage2_weights.folder / name, tmp_path / name)
+    line = f"  {name}: sha256 {digests[name][:16]}"
+    assert lines(tmp_path)[-1] == line
+    assert list(describe(tmp_path, verify=True))[-1] == f"{line}, verified"
+    write_manifest(tmp_path, replace(stage2_weights.manifest, components={name: "0" * 64}))
+    with pytest.raises(UserError, match=f"SHA-256 {'0' * 16} of config.json, found"):
+        list(describe(tmp_path, verify=True))
+    with pytest.raises(UserError, match="expected a weights folder to verify"):
+        list(describe(tmp_path / "config.json", verify=True))
 
 
 def test_folders_of_the_pytorch_world(oracle_folder):

@@ -20,7 +20,6 @@ from realisdance_jax.checkpoints.convert.components import (
     without_prefix,
 )
 from realisdance_jax.checkpoints.convert.engine import Leaf, fill, key_table, mismatches
-from realisdance_jax.checkpoints.convert.lazy import LazyTensor
 from realisdance_jax.checkpoints.convert.legacy_names import MM_V2_HOMELESS
 from realisdance_jax.checkpoints.variables import abstract_component
 from realisdance_jax.models.config import (
@@ -31,6 +30,7 @@ from realisdance_jax.models.config import (
     VAEConfig,
 )
 from realisdance_jax.models.realisdance import COMPONENTS
+from realisdance_jax.utils.torch_files.lazy import LazyTensor
 from tests.golden_files import load_keys
 
 STAGE1, STAGE2 = RealisDanceConfig(), RealisDanceConfig(motion=MotionConfig())

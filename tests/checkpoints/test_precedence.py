@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from realisdance_jax.checkpoints.convert import infer
 from realisdance_jax.checkpoints.convert.components import is_motion
 from realisdance_jax.checkpoints.convert.tensor_files import open_tensors, write_safetensors
 from realisdance_jax.checkpoints.convert.to_jax import write
-from realisdance_jax.checkpoints.convert.torchzip import write_torch_zip
 from realisdance_jax.checkpoints.weights import load_component
 from realisdance_jax.diffusion.schedule import ScheduleConfig
 from realisdance_jax.models.motion import sinusoid_table
+from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.torch_files.torchzip import write_torch_zip
 from tests import oracle
 from tests.checkpoints.files import changed, motion_twin, planned, refusal, same, under
 
@@ -155,6 +157,60 @@ def test_the_base_gives_schedule_heads_and_vae_beside_a_checkpoint(oracle_folder
     assert "beta_schedule: expected one of " in refusal(checkpoint=checkpoint, base=base)
     unet.write_text("{")
     assert "unet/config.json: expected JSON" in refusal(checkpoint=checkpoint, base=base)
+
+
+@pytest.mark.parametrize(
+    ("settings", "schedule"),
+    [
+        ({"set_alpha_to_one": None, "beta_end": None}, ScheduleConfig()),
+        ({"num_train_timesteps": 500.0}, ScheduleConfig(num_train_timesteps=500)),
+        ({"steps_offset": 0.0, "set_alpha_to_one": True}, ScheduleConfig(
+            steps_offset=0, set_alpha_to_one=True)),
+    ],
+)  # fmt: skip
+def test_schedules_are_read_as_diffusers_reads_them(settings, schedule):
+    assert infer.schedule_config(settings, "f") == schedule
+    with pytest.raises(UserError, match=r"f: steps_offset: expected int, found 1\.5"):
+        infer.schedule_config(settings | {"steps_offset": 1.5}, "f")
+
+
+def test_tensors_beside_the_state_dict_are_told(oracle_folder, tmp_path):
+    tensors = open_tensors(oracle_folder / "stage1.safetensors").tensors
+    path, one = tmp_path / "a.ckpt", np.ones(2, np.float32)
+    extra = {"optimizer": {"state": [{"m": one, "v": one + 1}], "lr": 0.1}, "note": "x"}
+    ema = {name: tensors[name] for name in list(tensors)[:5]}
+    write_torch_zip(path, {"state_dict": dict(tensors), "ema_state_dict": ema, **extra})
+    said = planned(checkpoint=path)[1]
+    assert "checkpoint: 7 tensors beside the state dict not read: ema_state_dict, optimizer" in said
+    assert not any(
+        "beside" in line for line in planned(checkpoint=oracle_folder / "stage1.ckpt")[1]
+    )
+
+
+@pytest.mark.parametrize("value", [7, 7.0, np.array(7), np.array([7.0], np.float16), "7"])
+def test_counters_may_be_tensors(oracle_folder, tmp_path, value):
+    tensors = dict(open_tensors(oracle_folder / "stage1.safetensors").tensors)
+    path = tmp_path / "a.ckpt"
+    write_torch_zip(path, {"state_dict": tensors, "epoch": value, "global_step": None})
+    draft, said = planned(checkpoint=path)
+    assert (draft.origin.epoch, draft.origin.global_step) == (7, 0)
+    assert not any("beside" in line for line in said)
+
+
+def test_counters_that_are_no_whole_numbers_are_refused(oracle_folder, tmp_path):
+    tensors = dict(open_tensors(oracle_folder / "stage1.safetensors").tensors)
+    path = tmp_path / "a.ckpt"
+    for value, found in (
+        (1.7, "a float 1.7"),
+        (np.array(1.5), "a float 1.5"),
+        (float("nan"), "a float nan"),
+        (True, "a bool True"),
+        ("last", "a str last"),
+        (np.zeros(3), "a LazyTensor"),
+    ):
+        write_torch_zip(path, {"state_dict": tensors, "epoch": value})
+        line = refusal(checkpoint=path)
+        assert line.startswith(f"{path}: expected a whole number as epoch, found {found}")
 
 
 def test_motion_of_another_width_is_one_clear_line(oracle_folder, tmp_path):

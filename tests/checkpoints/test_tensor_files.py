@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file, save
 
-from realisdance_jax.checkpoints.convert.lazy import SAFETENSORS_DTYPES, LazyTensor
 from realisdance_jax.checkpoints.convert.tensor_files import (
     TensorSource,
     carries_prefix,
@@ -21,8 +20,9 @@ from realisdance_jax.checkpoints.convert.tensor_files import (
     open_tensors,
     write_safetensors,
 )
-from realisdance_jax.checkpoints.convert.torchzip import write_torch_zip
 from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.torch_files.lazy import SAFETENSORS_DTYPES, LazyTensor
+from realisdance_jax.utils.torch_files.torchzip import write_torch_zip
 
 A, B = np.arange(6, dtype=np.float32).reshape(2, 3), np.arange(4, dtype=np.int64)
 

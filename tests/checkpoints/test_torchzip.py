@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file
 
-from realisdance_jax.checkpoints.convert.lazy import TORCH_STORAGES, LazyTensor
-from realisdance_jax.checkpoints.convert.torchzip import open_torch_zip, write_torch_zip
 from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.torch_files.lazy import TORCH_STORAGES, LazyTensor
+from realisdance_jax.utils.torch_files.torchzip import open_torch_zip, write_torch_zip
 from tests.checkpoints.torch_pickles import (
     ONE,
     call,

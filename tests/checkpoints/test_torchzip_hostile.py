@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realisdance_jax.checkpoints.convert.torchzip import open_torch_zip, write_torch_zip
 from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.torch_files.torchzip import open_torch_zip, write_torch_zip
 from tests.checkpoints.torch_pickles import (
     ONE,
     ONE_DATA,
@@ -280,6 +280,13 @@ def test_dishonest_zip_records_are_refused(tmp_path):
     ):
         path.write_bytes(changed)
         assert found in refusal(path)
+
+    path = write(tmp_path / "a.pt", document({"w": ONE}))
+    stored = bytearray(path.read_bytes())
+    at = central(stored, b"archive/data.pkl")
+    struct.pack_into("<II", stored, at + 20, 1 << 30, 1 << 30)  # both sizes, so they agree
+    path.write_bytes(stored)
+    assert "1073741824 bytes for 1073741824" in refusal(path)
 
     path = write(tmp_path / "a.pt", bytes(65 << 20), compression=zipfile.ZIP_DEFLATED)
     assert "at most 67108864 bytes beside the tensors" in refusal(path)

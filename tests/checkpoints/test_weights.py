@@ -17,6 +17,7 @@ from realisdance_jax.checkpoints.weights import (
     merge,
     read_manifest,
     save_component,
+    verify_component,
     write_manifest,
 )
 from realisdance_jax.models.config import DinoConfig, RealisDanceConfig, UNetConfig, VAEConfig
@@ -72,6 +73,39 @@ def test_manifests_survive_writing(stage2_weights, tmp_path):
         ('{"format": 1, "model": {"unet": {"norm_groups": 0}}}', "of at least 1, found 0"),
         ('{"format": 1, "model": {"dino": {"layers": -3}}}', "dino.layers: expected at least 1"),
         ('{"format": 1, "model": {}, "uncond": "none"}', "expected one of fake, image, found"),
+        (
+            '{"format": 1, "model": {"unet": {"widths": [], "attention_levels": [], "heads": []}}}',
+            "unet.widths: expected at least one entry, found none",
+        ),
+        (
+            '{"format": 1, "model": {"pose": {"encoder_widths": []}}}',
+            "pose.encoder_widths: expected at least one entry, found none",
+        ),
+        (
+            '{"format": 1, "model": {"pose": {"encoder_widths": [8, 8, 8]}}}',
+            "pose.encoder_widths: expected levels that shrink pictures 8 times, found 4",
+        ),
+        (
+            '{"format": 1, "model": {"vae": {"widths": [32, 32]}}}',
+            "vae.widths: expected levels that shrink pictures 8 times, found 2",
+        ),
+        (
+            '{"format": 1, "model": {"pose": {"conditions": []}}}',
+            "pose.conditions: expected at least one entry, found none",
+        ),
+        (
+            '{"format": 1, "model": {"pose": {"conditions": ["foo", "smpl"]}}}',
+            "pose: conditions: expected some of dwpose, hamer, smpl, each once, got foo, smpl",
+        ),
+        (
+            '{"format": 1, "model": {"pose": {"conditions": ["smpl", "smpl"]}}}',
+            "each once, got smpl, smpl",
+        ),
+        ('{"format": 1, "model": {"vae": {"norm_groups": 0}}}', "vae.norm_groups: expected at"),
+        ('{"format": 1, "model": {"vae": {"scaling": NaN}}}', "expected a positive number, found"),
+        ('{"format": 1, "model": {"vae": {"scaling": 0}}}', "vae.scaling: expected a positive"),
+        ('{"format": 1, "model": {"vae": {"scaling": 1e999}}}', "positive number, found inf"),
+        ('{"format": 1, "model": {"dino": {"norm_eps": -1}}}', "dino.norm_eps: expected a posit"),
     ],
 )
 def test_wrong_manifests_are_one_line(tmp_path, text, found):
@@ -142,6 +176,29 @@ def test_components_load_sharded(folder):
     kernel = loaded["params"]["clip_projector"]["identity"]["kernel"]
     expected = oracle.model_variables(2)["params"]["clip_projector"]["identity"]["kernel"]
     np.testing.assert_array_equal(kernel, expected)
+
+
+def test_half_precision_leaves_vectors_whole(folder):
+    loaded = load_component(folder, read_manifest(folder), "clip_projector", jax.numpy.bfloat16)
+    dtypes = {(leaf.ndim, leaf.dtype.name) for leaf in jax.tree.leaves(loaded)}
+    assert dtypes == {(1, "float32"), (2, "bfloat16")}
+    scale = loaded["params"]["clip_projector"]["post_norm"]["scale"]
+    expected = oracle.model_variables(2)["params"]["clip_projector"]["post_norm"]["scale"]
+    np.testing.assert_array_equal(scale, expected)
+
+
+def test_changed_tensors_are_found_when_asked_for(folder):
+    manifest = read_manifest(folder)
+    verify_component(folder, manifest, "clip_projector")
+    variables = load_component(folder, manifest, "clip_projector")
+    kernel = variables["params"]["clip_projector"]["identity"]["kernel"]
+    variables["params"]["clip_projector"]["identity"]["kernel"] = kernel.at[3, 4].add(1e-3)
+    shutil.rmtree(folder / "clip_projector")
+    save_component(folder, "clip_projector", variables)
+    load_component(folder, manifest, "clip_projector")
+    line = refusal(verify_component, folder, manifest, "clip_projector")
+    assert line.startswith(f"{folder}/clip_projector: expected tensors with the SHA-256 ")
+    assert manifest.components["clip_projector"][:16] in line
 
 
 def test_hashes_tell_values_names_and_shapes_apart(tmp_path):

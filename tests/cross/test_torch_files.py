@@ -6,7 +6,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from realisdance_jax.checkpoints.convert.lazy import TORCH_STORAGES
 from realisdance_jax.checkpoints.convert.legacy_names import (
     ldm_unet_names,
     ldm_vae_convolutions,
@@ -14,8 +13,9 @@ from realisdance_jax.checkpoints.convert.legacy_names import (
     legacy_vae_names,
 )
 from realisdance_jax.checkpoints.convert.tensor_files import open_tensors, write_safetensors
-from realisdance_jax.checkpoints.convert.torchzip import open_torch_zip, write_torch_zip
 from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.torch_files.lazy import TORCH_STORAGES
+from realisdance_jax.utils.torch_files.torchzip import open_torch_zip, write_torch_zip
 from tests.golden_files import load_keys, oracle_checkpoints
 
 pytestmark = pytest.mark.torch

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from realisdance_jax.checkpoints.convert.lazy import LazyTensor
+from realisdance_jax.utils.torch_files.lazy import LazyTensor
 
 Path = tuple[str, ...]
 

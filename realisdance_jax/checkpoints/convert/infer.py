@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from realisdance_jax.checkpoints.convert.lazy import LazyTensor, shapes_of
 from realisdance_jax.checkpoints.convert.settings import agree, number, whole
 from realisdance_jax.diffusion.schedule import ScheduleConfig
 from realisdance_jax.models.config import (
@@ -25,6 +24,7 @@ from realisdance_jax.models.config import (
 )
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.records import from_json
+from realisdance_jax.utils.torch_files.lazy import LazyTensor, shapes_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 Axis = tuple[str, int]
@@ -229,10 +229,17 @@ def vae_config(shapes: Shapes, settings: Mapping[str, Any], where: str) -> VAECo
 
 
 def schedule_config(settings: Mapping[str, Any], where: str) -> ScheduleConfig:
-    """The base model's schedule with the release's zero-SNR rescale and v-prediction."""
+    """The base model's schedule with the release's zero-SNR rescale and v-prediction.
+
+    An entry that is null counts as absent, and 1000.0 as 1000.
+    """
     names = (
         *("num_train_timesteps", "beta_start", "beta_end"),
         *("beta_schedule", "set_alpha_to_one", "steps_offset"),
     )
-    given = {name: settings[name] for name in names if name in settings}
+    given = {name: settings[name] for name in names if settings.get(name) is not None}
+    for name in ("num_train_timesteps", "steps_offset"):
+        value = given.get(name)
+        if type(value) is float and value.is_integer():
+            given[name] = int(value)
     return from_json(ScheduleConfig, given, where)

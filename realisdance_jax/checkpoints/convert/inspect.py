@@ -9,7 +9,6 @@ from typing import Any
 from realisdance_jax.checkpoints.convert import infer
 from realisdance_jax.checkpoints.convert.components import is_motion, model_table
 from realisdance_jax.checkpoints.convert.engine import mismatches
-from realisdance_jax.checkpoints.convert.lazy import LazyTensor, one_line, tensor_count
 from realisdance_jax.checkpoints.convert.legacy_names import LDM_UNET_PREFIX, MM_V2_HOMELESS
 from realisdance_jax.checkpoints.convert.tensor_files import (
     TensorSource,
@@ -17,20 +16,28 @@ from realisdance_jax.checkpoints.convert.tensor_files import (
     open_tensors,
 )
 from realisdance_jax.checkpoints.variables import check_sizes
-from realisdance_jax.checkpoints.weights import is_weights_folder, read_manifest
+from realisdance_jax.checkpoints.weights import (
+    is_weights_folder,
+    read_manifest,
+    verify_component,
+)
 from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.torch_files.lazy import LazyTensor, one_line, tensor_count
 
 _PARTS = ("unet", "vae", "image_encoder")
 
 
-def describe(path: Path) -> Iterator[str]:
+def describe(path: Path, verify: bool = False) -> Iterator[str]:
     """Lines about `path`: a weights folder, or any file or folder that `convert to-jax` reads.
 
-    Raises `UserError` for anything else.
+    `verify` compares all tensors of a weights folder with the hashes in its `config.json`.
+    Raises `UserError` for anything else, and for tensors that are not those that were written.
     """
+    if verify and not is_weights_folder(path):
+        raise UserError(f"{path}: expected a weights folder to verify, found something else")
     if path.is_dir() and is_weights_folder(path):
-        yield from _weights_folder(path)
+        yield from _weights_folder(path, verify)
     elif path.is_dir() and (parts := [path / part for part in _PARTS if (path / part).is_dir()]):
         for part in parts:
             yield from _tensors(open_component_folder(part))
@@ -108,7 +115,7 @@ def _completeness(source: TensorSource) -> Iterator[str]:
     yield one_line("; ".join(problems)) if problems else "complete: every tensor has its place"
 
 
-def _weights_folder(path: Path) -> Iterator[str]:
+def _weights_folder(path: Path, verify: bool) -> Iterator[str]:
     manifest = read_manifest(path)
     stage = "video (stage 2)" if manifest.model.motion else "image (stage 1)"
     yield f"{path}: weights folder, {stage}, hash {manifest.weight_hash}"
@@ -117,4 +124,6 @@ def _weights_folder(path: Path) -> Iterator[str]:
     yield f"epoch {manifest.origin.epoch}, global step {manifest.origin.global_step}"
     for component, digest in manifest.components.items():
         new = " (holds newly initialised tensors)" if component in manifest.fresh else ""
-        yield f"  {component}: sha256 {digest[:16]}{new}"
+        if verify:
+            verify_component(path, manifest, component)
+        yield f"  {component}: sha256 {digest[:16]}{', verified' * verify}{new}"

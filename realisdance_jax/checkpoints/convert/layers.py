@@ -7,9 +7,9 @@ from pathlib import Path
 from realisdance_jax.checkpoints.convert import infer
 from realisdance_jax.checkpoints.convert.components import Table, is_motion, without_prefix
 from realisdance_jax.checkpoints.convert.engine import mismatches
-from realisdance_jax.checkpoints.convert.lazy import one_line, tensor_count, unexpected
 from realisdance_jax.checkpoints.convert.sources import Source, Tensors
 from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.torch_files.lazy import one_line, tensor_count, unexpected
 
 Say = Callable[[str], None]
 

@@ -19,7 +19,6 @@ from realisdance_jax.checkpoints.convert.components import (
 )
 from realisdance_jax.checkpoints.convert.engine import mismatches
 from realisdance_jax.checkpoints.convert.layers import Layer, Say, check, complaint, merged
-from realisdance_jax.checkpoints.convert.lazy import LazyTensor, tensor_count, unexpected
 from realisdance_jax.checkpoints.convert.sources import Source
 from realisdance_jax.checkpoints.convert.stable_diffusion import Base, autoencoder, base_model
 from realisdance_jax.checkpoints.variables import check_sizes
@@ -27,6 +26,7 @@ from realisdance_jax.checkpoints.weights import Origin
 from realisdance_jax.diffusion.schedule import ScheduleConfig
 from realisdance_jax.models.config import DinoConfig, RealisDanceConfig
 from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.torch_files.lazy import LazyTensor, tensor_count, unexpected
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from realisdance_jax.checkpoints.convert.lazy import (
+from realisdance_jax.shapes import typechecked
+from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.files import atomic_output, existing_file
+from realisdance_jax.utils.torch_files.lazy import (
     SAFETENSORS_DTYPES,
     LazyTensor,
     tensor_of_bytes,
     unexpected,
 )
-from realisdance_jax.shapes import typechecked
-from realisdance_jax.utils.errors import UserError
-from realisdance_jax.utils.files import atomic_output, existing_file
 
 _HEADER_LIMIT = 100_000_000  # bytes, the format's own
 _NAMES = {dtype: name for name, dtype in SAFETENSORS_DTYPES.items()}

@@ -3,19 +3,15 @@
 Canonical names are those of the official checkpoint, of diffusers and of transformers.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from realisdance_jax.checkpoints.convert.components import is_motion
-from realisdance_jax.checkpoints.convert.lazy import (
-    LazyTensor,
-    one_line,
-    shapes_of,
-    tensor_count,
-    unexpected,
-)
 from realisdance_jax.checkpoints.convert.legacy_names import MM_V2_HOMELESS
 from realisdance_jax.checkpoints.convert.settings import read_json
 from realisdance_jax.checkpoints.convert.tensor_files import (
@@ -25,8 +21,18 @@ from realisdance_jax.checkpoints.convert.tensor_files import (
 )
 from realisdance_jax.checkpoints.weights import Origin
 from realisdance_jax.models.realisdance import COMPONENTS
+from realisdance_jax.utils.torch_files.lazy import (
+    LazyTensor,
+    one_line,
+    shapes_of,
+    tensor_count,
+    unexpected,
+)
 
 Tensors = dict[str, LazyTensor]
+
+_COUNTERS = ("epoch", "global_step")
+_MASK = "embeddings.mask_token"
 
 
 @dataclass(frozen=True)
@@ -67,15 +73,48 @@ def stray(names: Iterable[str], what: str) -> list[str]:
     return [f"{tensor_count(len(names))} outside {what} not read: {listed}"] * bool(names)
 
 
+def beside(source: TensorSource) -> list[str]:
+    """A note about tensors that a torch file holds in other entries than its state dict."""
+    others = {key: value for key, value in source.extra.items() if key not in _COUNTERS}
+    found = {str(key): count for key, value in others.items() if (count := _tensors_in(value))}
+    listed = one_line(", ".join(found))
+    note = f"{tensor_count(sum(found.values()))} beside the state dict not read: {listed}"
+    return [note] * bool(found)
+
+
+def _tensors_in(value: Any) -> int:
+    """How many tensors nested plain data hold; what stands in two places counts once."""
+    waiting, seen = [value], {}
+    while waiting:
+        item = waiting.pop()
+        if id(item) not in seen:
+            seen[id(item)] = item
+            nested = item.values() if isinstance(item, dict) else item
+            waiting.extend(nested if isinstance(item, dict | list | tuple | set) else ())
+    return sum(isinstance(item, LazyTensor) for item in seen.values())
+
+
 def _first(names: Iterable[str]) -> str:
     return next(iter(names), "no tensors")
 
 
-def _whole(value: Any) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError):
+def _counter(raw: TensorSource, key: str) -> int:
+    """A whole number beside the tensors, also as a scalar tensor or as text; 0 where absent."""
+    value = raw.extra.get(key)
+    if isinstance(value, LazyTensor) and value.shape in ((), (1,)):
+        value = value.read().item()
+    elif isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    if value is None:
         return 0
+    if type(value) is float and value.is_integer():
+        return int(value)
+    if type(value) is str and re.fullmatch(r"-?[0-9]{1,18}", value):
+        return int(value)
+    if type(value) is not int:
+        found = f"a {type(value).__name__} {value!s:.80}"
+        raise unexpected(raw.path, f"a whole number as {key}", found)
+    return value
 
 
 def official_checkpoint(path: Path) -> tuple[Source, Origin]:
@@ -86,8 +125,8 @@ def official_checkpoint(path: Path) -> tuple[Source, Origin]:
     if not any(name.startswith(tuple(f"{c}." for c in COMPONENTS)) for name in bare.tensors):
         expected = f"a RealisDance checkpoint ({', '.join(COMPONENTS)})"
         raise unexpected(path, expected, _first(bare.tensors))
-    epoch, step = (_whole(raw.extra.get(key)) for key in ("epoch", "global_step"))
-    return Source(path, dict(bare.tensors)), Origin(prefix, epoch, step)
+    epoch, step = (_counter(raw, key) for key in _COUNTERS)
+    return Source(path, dict(bare.tensors), {}, tuple(beside(raw))), Origin(prefix, epoch, step)
 
 
 def motion_checkpoint(path: Path) -> Source:
@@ -99,6 +138,7 @@ def motion_checkpoint(path: Path) -> Source:
         raise unexpected(path, expected, _first(motion or raw.tensors))
     homeless = [name for name in MM_V2_HOMELESS if motion.pop(name, None)]
     notes = stray((name for name in raw.tensors if not is_motion(name)), "motion modules")
+    notes += beside(raw)
     if homeless:
         notes.append(
             f"{tensor_count(len(homeless))} of mid_block.motion_modules.0 without a place here"
@@ -118,4 +158,9 @@ def image_encoder(path: Path) -> Source:
     if not any(name.startswith("embeddings.") for name in tensors):
         raise unexpected(path, "DINOv2 in transformers layout", _first(raw.tensors))
     notes = stray((name for name in raw.tensors if not name.startswith(prefix)), "dinov2")
+    notes += beside(raw)
+    token = tensors.get("embeddings.cls_token")
+    if _MASK not in tensors and token is not None and token.shape:
+        tensors[_MASK] = LazyTensor.of(np.zeros((1, token.shape[-1]), np.float32))
+        notes.append(f"{_MASK} is absent: zeros instead, which nothing uses")
     return Source(raw.path, tensors, settings, tuple(notes))

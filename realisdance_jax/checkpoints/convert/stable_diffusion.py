@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from realisdance_jax.checkpoints.convert.components import unet_table, vae_table
-from realisdance_jax.checkpoints.convert.lazy import LazyTensor, tensor_count, unexpected
 from realisdance_jax.checkpoints.convert.legacy_names import (
     LDM_UNET_PREFIX,
     LDM_VAE_PREFIX,
@@ -17,9 +16,16 @@ from realisdance_jax.checkpoints.convert.legacy_names import (
     single_file_ignored,
 )
 from realisdance_jax.checkpoints.convert.settings import read_json
-from realisdance_jax.checkpoints.convert.sources import Source, Tensors, open_component, stray
+from realisdance_jax.checkpoints.convert.sources import (
+    Source,
+    Tensors,
+    beside,
+    open_component,
+    stray,
+)
 from realisdance_jax.checkpoints.convert.tensor_files import TensorSource, open_tensors
 from realisdance_jax.models.config import UNetConfig, VAEConfig
+from realisdance_jax.utils.torch_files.lazy import LazyTensor, tensor_count, unexpected
 
 _VAE_ATTENTIONS = tuple(
     f"{half}.mid_block.attentions.0.{part}.{leaf}"
@@ -52,7 +58,7 @@ def _folder(path: Path) -> Base:
 
     def unet() -> Source:
         raw, settings = open_component(path / "unet", "UNet2DConditionModel")
-        return Source(raw.path, dict(raw.tensors), settings)
+        return Source(raw.path, dict(raw.tensors), settings, tuple(beside(raw)))
 
     return Base(
         path,
@@ -79,7 +85,7 @@ def _ldm_unet(raw: TensorSource) -> Source:
     ignored = [name for name in raw.tensors if single_file_ignored(name)]
     parts = (LDM_UNET_PREFIX, LDM_VAE_PREFIX)
     others = [name for name in raw.tensors if not name.startswith(parts) and name not in ignored]
-    notes = stray(others, "UNet and VAE")
+    notes = stray(others, "UNet and VAE") + beside(raw)
     if ignored:
         notes.append(
             f"{tensor_count(len(ignored))} of text encoder, averages and schedule not read"
@@ -110,14 +116,19 @@ def autoencoder(path: Path) -> Source:
             return _ldm_autoencoder(raw, prefix)
     old = legacy_vae_names(_VAE_ATTENTIONS)
     names = {new: name for new, name in old.items() if new not in raw.tensors}
-    return Source(raw.path, _renamed(raw, "", names), settings)
+    tensors = _as_matrices(_renamed(raw, "", names))
+    return Source(raw.path, tensors, settings, tuple(beside(raw)))
 
 
 def _ldm_autoencoder(raw: TensorSource, prefix: str) -> Source:
     tensors = _renamed(raw, prefix, ldm_vae_names(vae_table(VAEConfig()), prefix))
-    for name in ldm_vae_convolutions(tensors):
-        tensors[name] = _squeezed(tensors[name])
-    return Source(raw.path, tensors)
+    return Source(raw.path, _as_matrices(tensors), {}, tuple(beside(raw)))
+
+
+def _as_matrices(tensors: Tensors) -> Tensors:
+    """Projections of the attention, which some files hold as 1x1 convolutions, as matrices."""
+    projections = ldm_vae_convolutions(tensors)
+    return {name: _squeezed(t) if name in projections else t for name, t in tensors.items()}
 
 
 def _squeezed(tensor: LazyTensor) -> LazyTensor:

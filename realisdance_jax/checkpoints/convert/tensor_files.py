@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from realisdance_jax.checkpoints.convert.lazy import LazyTensor, unexpected
 from realisdance_jax.checkpoints.convert.safetensors_io import open_safetensors, write_safetensors
-from realisdance_jax.checkpoints.convert.torchzip import open_torch_zip
 from realisdance_jax.shapes import typechecked
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import existing_file
+from realisdance_jax.utils.torch_files.lazy import LazyTensor, unexpected
+from realisdance_jax.utils.torch_files.torchzip import open_torch_zip
 
 __all__ = [
     "COMPONENT_STEMS",

@@ -1,6 +1,7 @@
 """From what users have to a weights folder, component by component."""
 
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from flax import linen as nn
 from flax import traverse_util
 
 from realisdance_jax.checkpoints.convert.engine import fill
-from realisdance_jax.checkpoints.convert.lazy import tensor_count
 from realisdance_jax.checkpoints.convert.plan import Draft, Part, Request, Say, plan
 from realisdance_jax.checkpoints.variables import ALL_COMPONENTS, init_component
 from realisdance_jax.checkpoints.weights import (
+    CONFIG,
     FORMAT,
     Manifest,
     is_weights_folder,
@@ -23,21 +24,34 @@ from realisdance_jax.checkpoints.weights import (
 from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import atomic_output
+from realisdance_jax.utils.torch_files.lazy import tensor_count
 
 
 def convert_to_jax(request: Request, out: Path, seed: int = 0, say: Say = print) -> Manifest:
     """`plan`, then `write`. Raises `UserError` before reading if `out` is not to be replaced."""
-    check_replaceable(out)
+    check_replaceable(out, request)
     return write(plan(request, say), out, seed, say)
 
 
-def check_replaceable(out: Path) -> None:
-    """Raise `UserError` if something stands at `out` but a weights folder or an empty one."""
-    if out.is_dir() and (is_weights_folder(out) or not any(out.iterdir())):
+def check_replaceable(out: Path, request: Request) -> None:
+    """Raise `UserError` unless `out` is new, empty or a weights folder without anything else in it.
+
+    Files of `request` are no part of a weights folder wherever they lie in it.
+    """
+    expected = f"{out}: expected a new, empty or weights folder to write, found"
+    if not out.is_dir():
+        if os.path.lexists(out):
+            raise UserError(f"{expected} a file")
         return
-    if out.exists():
-        kind = "a folder with other things in it" if out.is_dir() else "a file"
-        raise UserError(f"{out}: expected a new, empty or weights folder to write, found {kind}")
+    there = sorted(path.name for path in out.iterdir())
+    if there and not is_weights_folder(out):
+        raise UserError(f"{expected} a folder with other things in it")
+    if others := [name for name in there if name not in (CONFIG, *ALL_COMPONENTS)]:
+        raise UserError(f"{expected} {others[0]} beside the weights")
+    inputs = [path for path in vars(request).values() if path is not None]
+    for path in inputs:
+        if path.resolve().is_relative_to(out.resolve()):
+            raise UserError(f"{expected} {path} in it, which is to be read")
 
 
 def write(draft: Draft, out: Path, seed: int = 0, say: Say = print) -> Manifest:

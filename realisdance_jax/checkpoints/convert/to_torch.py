@@ -1,5 +1,6 @@
 """From a weights folder back to the official checkpoint, streamed."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,9 +10,7 @@ from flax import traverse_util
 
 from realisdance_jax.checkpoints.convert.components import model_tables
 from realisdance_jax.checkpoints.convert.engine import Leaf
-from realisdance_jax.checkpoints.convert.lazy import LazyTensor
 from realisdance_jax.checkpoints.convert.safetensors_io import write_safetensors
-from realisdance_jax.checkpoints.convert.torchzip import write_torch_zip
 from realisdance_jax.checkpoints.weights import (
     Manifest,
     hash_tensors,
@@ -20,17 +19,24 @@ from realisdance_jax.checkpoints.weights import (
 )
 from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.torch_files.lazy import LazyTensor
+from realisdance_jax.utils.torch_files.torchzip import write_torch_zip
 
 SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 
 
-def convert_to_torch(folder: Path, out: Path) -> int:
+def convert_to_torch(folder: Path, out: Path, force: bool = False) -> int:
     """Write `out` as the official `.ckpt` (epoch and step kept) or safetensors; returns the count.
 
-    Raises `UserError` for an unknown suffix, an incomplete folder and changed values.
+    Raises `UserError` for an unknown suffix, a file that exists (unless `force`: it may be the very
+    one that the weights were made from), an incomplete folder and changed values.
     """
     if out.suffix not in SUFFIXES:
         raise UserError(f"{out}: expected a name ending in {', '.join(SUFFIXES)}")
+    if out.is_dir():
+        raise UserError(f"{out}: expected a file to write, found a folder")
+    if os.path.lexists(out) and not force:
+        raise UserError(f"{out}: expected a new file, found one (--force overwrites it)")
     manifest = read_manifest(folder)
     tensors = official_tensors(folder, manifest)
     steps = {"epoch": manifest.origin.epoch, "global_step": manifest.origin.global_step}

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from realisdance_jax.checkpoints.convert.lazy import LazyTensor, tensor_of_bytes, unexpected
-from realisdance_jax.checkpoints.convert.torch_globals import StoredTensor
-from realisdance_jax.checkpoints.convert.torch_pickle import pickle_state
-from realisdance_jax.checkpoints.convert.torch_unpickle import unpickle
-from realisdance_jax.checkpoints.convert.zip_entries import read_entry, zip_entries
 from realisdance_jax.shapes import typechecked
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import atomic_output, existing_file
+from realisdance_jax.utils.torch_files.globals import StoredTensor
+from realisdance_jax.utils.torch_files.lazy import LazyTensor, tensor_of_bytes, unexpected
+from realisdance_jax.utils.torch_files.pickling import pickle_state
+from realisdance_jax.utils.torch_files.unpickle import unpickle
+from realisdance_jax.utils.torch_files.zip_entries import read_entry, zip_entries
 
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # pickled magic number
 _PICKLE_LIMIT = 64 << 20  # bytes; the official file needs 0.4 MB
@@ -50,9 +50,29 @@ def open_torch_zip(path: str | Path) -> TorchFile:
     Raises `UserError` for any other file, a damaged one, and for anything but tensors and plain
     data in its pickle, none of which is run.
     """
+    path = Path(path)
+    content = torch_content(path)
+    return TorchFile(path, content, *_split(path, content))
+
+
+@typechecked
+def torch_content(
+    path: str | Path, most_unpacked: int | None = None, most_pickled: int = _PICKLE_LIMIT
+) -> Any:
+    """Whatever torch.save put in a zip file, with a `LazyTensor` for each tensor.
+
+    most_unpacked: refuse a file whose compressed entries, which torch.save does not write, are
+        larger than this many bytes together.
+    most_pickled: refuse one with more bytes than this beside its tensors.
+    Raises `UserError` as `open_torch_zip` does, but for no lack of tensors.
+    """
     path = existing_file(path, "a torch file")
     _check_magic(path)
     entries = zip_entries(path)
+    packed = (e for e in entries.values() if e.compress_type != zipfile.ZIP_STORED)
+    total = sum(entry.file_size for entry in packed)
+    if most_unpacked is not None and total > most_unpacked:
+        raise unexpected(path, f"at most {most_unpacked} compressed bytes once unpacked", total)
     roots = [name for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
     if len(roots) != 1:
         raise unexpected(path, "a zip file of torch.save", f"{len(roots)} data.pkl in it")
@@ -61,12 +81,11 @@ def open_torch_zip(path: str | Path) -> TorchFile:
         found = "a TorchScript program (save its state_dict() instead)"
         raise unexpected(path, "a state dict", found)
     if f"{root}byteorder" in entries:  # absent before PyTorch 2.1
-        order = _small_entry(path, entries[f"{root}byteorder"])
+        order = _small_entry(path, entries[f"{root}byteorder"], most_pickled)
         if order != b"little":
             raise unexpected(path, "little-endian tensors", f"byte order {order[:16]!r}")
-    pickled = _small_entry(path, entries[roots[0]])
-    content = unpickle(pickled, str(path), partial(_lazy, path, entries, root))
-    return TorchFile(path, content, *_split(path, content))
+    pickled = _small_entry(path, entries[roots[0]], most_pickled)
+    return unpickle(pickled, str(path), partial(_lazy, path, entries, root))
 
 
 def _check_magic(path: Path) -> None:
@@ -82,10 +101,10 @@ def _check_magic(path: Path) -> None:
         raise unexpected(path, expected, f"a file that starts with {head[:8]!r}")
 
 
-def _small_entry(path: Path, entry: zipfile.ZipInfo) -> bytes:
-    if entry.file_size > _PICKLE_LIMIT:
+def _small_entry(path: Path, entry: zipfile.ZipInfo, most: int) -> bytes:
+    if entry.file_size > most:
         found = f"{entry.filename!r} of {entry.file_size}"
-        raise unexpected(path, f"at most {_PICKLE_LIMIT} bytes beside the tensors", found)
+        raise unexpected(path, f"at most {most} bytes beside the tensors", found)
     return read_entry(path, entry, 0, entry.file_size).tobytes()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from realisdance_jax.checkpoints.convert.lazy import TORCH_STORAGES, LazyTensor
+from realisdance_jax.utils.torch_files.lazy import TORCH_STORAGES, LazyTensor
 
 _STORAGE_OF = {dtype: name for name, dtype in TORCH_STORAGES.items()}
 

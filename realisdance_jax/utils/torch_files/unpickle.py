@@ -1,7 +1,7 @@
 """What torch.save pickled, read by a stack machine that knows only plain data and tensors.
 
 Python's unpickler is not used: a name in the file (a "global") is never imported, only looked up in
-the tables of torch_globals.py, so a hostile file can at worst be refused.
+the tables of globals.py, so a hostile file can at worst be refused.
 """
 
 import pickletools
@@ -9,8 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from realisdance_jax.checkpoints.convert.lazy import unexpected
-from realisdance_jax.checkpoints.convert.torch_globals import (
+from realisdance_jax.utils.torch_files.globals import (
     CALLS,
     NAMES,
     REFUSED,
@@ -22,6 +21,7 @@ from realisdance_jax.checkpoints.convert.torch_globals import (
     shown,
     storage_of,
 )
+from realisdance_jax.utils.torch_files.lazy import unexpected
 
 
 def unpickle(data: bytes, where: str, tensor: Callable[[StoredTensor], Any]) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from realisdance_jax.checkpoints.convert.lazy import unexpected
+from realisdance_jax.utils.torch_files.lazy import unexpected
 
 _DEFLATE_GAIN = 1040  # the format itself cannot gain more than 1032
 
@@ -26,19 +26,21 @@ def zip_entries(path: Path) -> dict[str, zipfile.ZipInfo]:
     for name, count in Counter(info.filename for info in infos).items():
         if count > 1:
             raise unexpected(path, "each zip entry once", f"{name!r} {count} times")
+    whole = path.stat().st_size
     for info in infos:
-        _check_entry(path, info)
+        _check_entry(path, info, whole)
     return {info.filename: info for info in infos}
 
 
-def _check_entry(path: Path, info: zipfile.ZipInfo) -> None:
+def _check_entry(path: Path, info: zipfile.ZipInfo, whole: int) -> None:
     name, size, packed = info.filename, info.file_size, info.compress_size
     if info.flag_bits & 1:
         raise unexpected(path, "plain zip entries", f"{name!r} encrypted")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise unexpected(path, "stored or deflated zip entries", f"{name!r} packed otherwise")
     stored = info.compress_type == zipfile.ZIP_STORED
-    if size != packed if stored else size > _DEFLATE_GAIN * packed:
+    dishonest = size != packed if stored else size > _DEFLATE_GAIN * packed
+    if dishonest or packed > whole:
         raise unexpected(path, "honest zip entries", f"{name!r}: {packed} bytes for {size}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from realisdance_jax.checkpoints.convert.lazy import TORCH_DTYPES, TORCH_STORAGES
+from realisdance_jax.utils.torch_files.lazy import TORCH_DTYPES, TORCH_STORAGES
 
 
 class Refused(Exception):
