@@ -1,7 +1,7 @@
 """FLOPs of one denoising step and of what is computed once per clip, at full width.
 
 `python -m benchmarks.flops [--json FILE]` prints Markdown tables. The model is traced on shapes:
-no weights, no accelerator. What counts is said in `benchmarks.jaxpr_flops`.
+no weights, no accelerator. What counts is said in `realisdance_jax.models.jaxpr_flops`.
 """
 
 import argparse
@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.jaxpr_flops import KINDS, LAYERS, OTHER, Operation, count, total
 from realisdance_jax.models.config import MotionConfig, RealisDanceConfig
+from realisdance_jax.models.jaxpr_flops import KINDS, LAYERS, OTHER, Operation, count, total
 from realisdance_jax.models.realisdance import RealisDance
 from realisdance_jax.utils.files import atomic_output
 

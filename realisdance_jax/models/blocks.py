@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import flax.linen as nn
 import jax.numpy as jnp
 
+from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import MotionConfig
 from realisdance_jax.models.motion import MotionModule
 from realisdance_jax.models.resnet import Downsample, ResnetBlock, Upsample
@@ -22,22 +23,21 @@ class _Level(nn.Module):
     key: str
     attention: bool
     motion: MotionConfig | None
-    dtype: jnp.dtype = jnp.float32
+    compute: Compute = Compute()
 
     def make_resnets(self, count: int) -> list[ResnetBlock]:
-        return [
-            ResnetBlock(self.width, self.groups, self.dtype, name=f"resnets.{i}")
-            for i in range(count)
-        ]
+        block, dtype = self.compute.block(ResnetBlock), self.compute.dtype
+        return [block(self.width, self.groups, dtype, name=f"resnets.{i}") for i in range(count)]
 
     def make_attentions(self) -> list[SpatialTransformer]:
+        block = self.compute.block(SpatialTransformer)
         return [
-            SpatialTransformer(
+            block(
                 self.width,
                 self.heads,
                 self.groups,
                 f"{self.key}.attentions.{i}",
-                self.dtype,
+                self.compute,
                 name=f"attentions.{i}",
             )
             for i in range(self.count if self.attention else 0)
@@ -46,8 +46,9 @@ class _Level(nn.Module):
     def make_motions(self) -> list[MotionModule]:
         if self.motion is None:
             return []
+        block = self.compute.block(MotionModule)
         return [
-            MotionModule(self.motion, self.groups, self.dtype, name=f"motion_modules.{i}")
+            block(self.motion, self.groups, self.compute, name=f"motion_modules.{i}")
             for i in range(self.count)
         ]
 
@@ -80,7 +81,7 @@ class DownBlock(_Level):
         self.attentions = self.make_attentions()
         self.motions = self.make_motions()
         if self.downsample:
-            self.downsampler = Downsample(self.width, self.dtype, name="downsamplers.0")
+            self.downsampler = Downsample(self.width, self.compute.dtype, name="downsamplers.0")
 
     def __call__(
         self,
@@ -133,7 +134,7 @@ class UpBlock(_Level):
         self.attentions = self.make_attentions()
         self.motions = self.make_motions()
         if self.upsample:
-            self.upsampler = Upsample(self.width, self.dtype, name="upsamplers.0")
+            self.upsampler = Upsample(self.width, self.compute.dtype, name="upsamplers.0")
 
     def __call__(
         self,

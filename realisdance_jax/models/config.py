@@ -50,6 +50,14 @@ class PoseGuiderConfig:
     encoder_widths: tuple[int, ...] = (16, 32, 96, 256)
     gate_width: int = 128
 
+    def __post_init__(self):
+        known = all(name in CONDITIONS for name in self.conditions)
+        if not known or len(set(self.conditions)) < len(self.conditions):
+            raise ValueError(
+                f"conditions: expected some of {', '.join(CONDITIONS)}, each once, "
+                f"got {', '.join(self.conditions)}"
+            )
+
 
 @dataclass(frozen=True)
 class DinoConfig:

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-from realisdance_jax.models.attention import attend
+from realisdance_jax.models.attend import attend
+from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import DinoConfig
 from realisdance_jax.models.layers import LayerNorm, Linear, named, uniform_fan_in
-from realisdance_jax.shapes import Array, Float
+from realisdance_jax.shapes import Array, Float, typechecked
 
 CUBIC_A = -0.75
 """Sharpness of the bicubic kernel that resized the position table in training (parity.md: H9)."""
@@ -54,17 +55,19 @@ class SelfAttention(nn.Module):
     """Attention with biases everywhere."""
 
     heads: int
-    dtype: jnp.dtype = jnp.float32
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        def project(name: str) -> Array:
-            y = Linear(x.shape[-1], ("embed", "heads"), dtype=self.dtype, name=name)(x)
-            return rearrange(y, "b n (k d) -> b n k d", k=self.heads)
+        dtype = self.compute.dtype
 
-        y = attend(*(project(f"attention.{part}") for part in ("query", "key", "value")))
-        y = rearrange(y, "b n k d -> b n (k d)")
-        out = Linear(x.shape[-1], ("heads", "embed"), dtype=self.dtype, name="output.dense")
+        def project(name: str) -> Array:
+            y = Linear(x.shape[-1], ("embed", "heads"), dtype=dtype, name=name)(x)
+            return rearrange(y, "b n (k d) -> b 1 n k d", k=self.heads)
+
+        q, k, v = (project(f"attention.{part}") for part in ("query", "key", "value"))
+        y = rearrange(attend(q, (k, v), compute=self.compute), "b 1 n k d -> b n (k d)")
+        out = Linear(x.shape[-1], ("heads", "embed"), dtype=dtype, name="output.dense")
         return out(y)
 
 
@@ -72,27 +75,25 @@ class EncoderLayer(nn.Module):
     """x + scale1 * attention(norm1 x); x + scale2 * mlp(norm2 x)."""
 
     config: DinoConfig
-    dtype: jnp.dtype = jnp.float32
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        c = self.config
+        c, dtype = self.config, self.compute.dtype
 
         def scaled(y: Array, i: int) -> Array:
             scale = self.param(
                 f"layer_scale{i}.lambda1", named(nn.initializers.ones, "norm"), (c.width,)
             )
-            return y * scale.astype(self.dtype)
+            return y * scale.astype(dtype)
 
         def norm(i: int) -> Array:
-            return LayerNorm(c.norm_eps, self.dtype, name=f"norm{i}")(x)
+            return LayerNorm(c.norm_eps, dtype, name=f"norm{i}")(x)
 
-        x = x + scaled(SelfAttention(c.heads, self.dtype, name="attention")(norm(1)), 1)
-        y = Linear(c.mlp_ratio * c.width, ("embed", "mlp"), dtype=self.dtype, name="mlp.fc1")(
-            norm(2)
-        )
+        x = x + scaled(SelfAttention(c.heads, self.compute, name="attention")(norm(1)), 1)
+        y = Linear(c.mlp_ratio * c.width, ("embed", "mlp"), dtype=dtype, name="mlp.fc1")(norm(2))
         y = nn.gelu(y, approximate=False)
-        y = Linear(c.width, ("mlp", "embed"), dtype=self.dtype, name="mlp.fc2")(y)
+        y = Linear(c.width, ("mlp", "embed"), dtype=dtype, name="mlp.fc2")(y)
         return x + scaled(y, 2)
 
 
@@ -103,11 +104,12 @@ class DinoV2(nn.Module):
     """
 
     config: DinoConfig
-    dtype: jnp.dtype = jnp.float32
+    compute: Compute = Compute()
 
     @nn.compact
+    @typechecked
     def __call__(self, image: Float[Array, "b H W c"]) -> Float[Array, "b m d"]:
-        c = self.config
+        c, dtype = self.config, self.compute.dtype
         # Flax refuses a name that stands twice on one array.
         token = named(nn.initializers.normal(0.02), None, "token", "embed")
         cls = self.param("embeddings.cls_token", token, (1, 1, c.width))
@@ -120,7 +122,7 @@ class DinoV2(nn.Module):
         b, height, width, channels = image.shape
         rows, columns = height // c.patch, width // c.patch
         patches = rearrange(
-            image[:, : rows * c.patch, : columns * c.patch].astype(self.dtype),
+            image[:, : rows * c.patch, : columns * c.patch].astype(dtype),
             "b (h p) (w q) c -> b (h w) (p q c)",
             p=c.patch,
             q=c.patch,
@@ -136,12 +138,12 @@ class DinoV2(nn.Module):
             named(uniform_fan_in(fan_in), "embed"),
             (c.width,),
         )
-        x = patches @ kernel.reshape(fan_in, c.width).astype(self.dtype) + bias.astype(self.dtype)
-        x = jnp.concatenate([jnp.broadcast_to(cls.astype(self.dtype), (b, 1, c.width)), x], axis=1)
-        x = x + resize_positions(table[0], rows, columns, height == width).astype(self.dtype)
+        x = patches @ kernel.reshape(fan_in, c.width).astype(dtype) + bias.astype(dtype)
+        x = jnp.concatenate([jnp.broadcast_to(cls.astype(dtype), (b, 1, c.width)), x], axis=1)
+        x = x + resize_positions(table[0], rows, columns, height == width).astype(dtype)
         for i in range(c.layers):
-            x = EncoderLayer(c, self.dtype, name=f"encoder.layer.{i}")(x)
-        return LayerNorm(c.norm_eps, self.dtype, name="layernorm")(x).astype(jnp.float32)
+            x = EncoderLayer(c, self.compute, name=f"encoder.layer.{i}")(x)
+        return LayerNorm(c.norm_eps, dtype, name="layernorm")(x).astype(jnp.float32)
 
 
 def zero_image(batch: int, height: int, width: int) -> Array:

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
+from realisdance_jax.models.attend import attend
 from realisdance_jax.models.attention import Attention
+from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import MotionConfig
 from realisdance_jax.models.layers import GEGLU, GroupNorm, LayerNorm, Linear
 from realisdance_jax.shapes import Array
@@ -28,7 +30,7 @@ def sinusoid_table(length: int, width: int) -> np.ndarray:
 
 
 class TemporalPosition(nn.Module):
-    """Adds the first f rows of the table to `b f c`."""
+    """Adds the first f rows of the table to `... f c`."""
 
     max_frames: int
 
@@ -37,23 +39,25 @@ class TemporalPosition(nn.Module):
         table = self.variable(
             BUFFERS, "pe", lambda: jnp.asarray(sinusoid_table(self.max_frames, x.shape[-1]))
         )
-        return x + table.value[:, : x.shape[1]].astype(x.dtype)
+        return x + table.value[0, : x.shape[-2]].astype(x.dtype)
 
 
 class TemporalAttention(nn.Module):
-    """Self-attention over f tokens; positions feed q, k and v alike (parity.md: H5)."""
+    """Self-attention of `b p f c` over f; positions feed q, k and v alike (parity.md: H5)."""
 
     width: int
     config: MotionConfig
-    dtype: jnp.dtype = jnp.float32
+    compute: Compute = Compute()
 
     def setup(self):
         self.pos_encoder = TemporalPosition(self.config.max_frames)
-        self.inner = Attention(self.width, self.config.heads, self.dtype)
+        self.inner = Attention(self.width, self.config.heads, self.compute)
         nn.share_scope(self, self.inner)
 
     def __call__(self, x: Array) -> Array:
-        return self.inner(self.pos_encoder(x))
+        x, inner = self.pos_encoder(x), self.inner
+        own = inner.key_value(x)
+        return inner.output(attend(inner.query(x), own, compute=self.compute, groups="pixels"))
 
 
 class TemporalBlock(nn.Module):
@@ -61,17 +65,18 @@ class TemporalBlock(nn.Module):
 
     width: int
     config: MotionConfig
-    dtype: jnp.dtype = jnp.float32
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
+        dtype = self.compute.dtype
         for i in range(self.config.attentions):
             attention = TemporalAttention(
-                self.width, self.config, self.dtype, name=f"attention_blocks.{i}"
+                self.width, self.config, self.compute, name=f"attention_blocks.{i}"
             )
-            x = x + attention(LayerNorm(dtype=self.dtype, name=f"norms.{i}")(x))
-        feed_forward = GEGLU(4 * self.width, self.width, self.dtype, name="ff")
-        return x + feed_forward(LayerNorm(dtype=self.dtype, name="ff_norm")(x))
+            x = x + attention(LayerNorm(dtype=dtype, name=f"norms.{i}")(x))
+        feed_forward = GEGLU(4 * self.width, self.width, dtype, name="ff")
+        return x + feed_forward(LayerNorm(dtype=dtype, name="ff_norm")(x))
 
 
 class MotionModule(nn.Module):
@@ -82,22 +87,25 @@ class MotionModule(nn.Module):
 
     config: MotionConfig
     groups: int
-    dtype: jnp.dtype = jnp.float32
+    compute: Compute = Compute()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        b, f, h, w, c = x.shape
+        _, f, h, _, c = x.shape
         if f > self.config.max_frames:
             raise ValueError(
                 f"{f} frames, but motion modules hold {self.config.max_frames} positions"
             )
+        compute, dtype = self.compute, self.compute.dtype
         prefix = "temporal_transformer"
-        y = GroupNorm(self.groups, eps=1e-6, dtype=self.dtype, name=f"{prefix}.norm")(x)
-        y = rearrange(y, "b f h w c -> (b h w) f c")
-        y = Linear(c, ("embed", "embed_out"), dtype=self.dtype, name=f"{prefix}.proj_in")(y)
+
+        def linear(name: str, zero_init: bool = False) -> Linear:
+            axes, name = ("embed", "embed_out"), f"{prefix}.{name}"
+            return Linear(c, axes, zero_init=zero_init, dtype=dtype, name=name)
+
+        y = GroupNorm(self.groups, eps=1e-6, dtype=dtype, name=f"{prefix}.norm")(x)
+        y = compute.spread(rearrange(y, "b f h w c -> b (h w) f c"), "batch", "pixels", None, None)
         block = f"{prefix}.transformer_blocks.0"
-        y = TemporalBlock(c, self.config, self.dtype, name=block)(y)
-        y = Linear(
-            c, ("embed", "embed_out"), zero_init=True, dtype=self.dtype, name=f"{prefix}.proj_out"
-        )(y)
-        return x + rearrange(y, "(b h w) f c -> b f h w c", b=b, h=h, w=w)
+        y = TemporalBlock(c, self.config, compute, name=block)(linear("proj_in")(y))
+        y = rearrange(linear("proj_out", zero_init=True)(y), "b (h w) f c -> b f h w c", h=h)
+        return compute.spread(x + y, "batch", "frames", None, None, None)

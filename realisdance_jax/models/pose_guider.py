@@ -4,10 +4,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
 
+from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import MotionConfig, PoseGuiderConfig
 from realisdance_jax.models.layers import Conv
 from realisdance_jax.models.motion import MotionModule
-from realisdance_jax.shapes import Array, Float
+from realisdance_jax.shapes import Array, Float, typechecked
 
 
 class ConditionEncoders(nn.Module):
@@ -72,22 +73,25 @@ class PoseGuider(nn.Module):
     widths: tuple[int, ...]
     groups: int
     motion: MotionConfig | None = None
-    dtype: jnp.dtype = jnp.float32
+    compute: Compute = Compute()
 
     def setup(self):
+        compute, dtype = self.compute, self.compute.dtype
         count = len(self.config.conditions)
         widths = (self.widths[0], *self.widths)
         last = len(widths) - 1
-        self.backbone = ConditionEncoders(count, self.config.encoder_widths, self.dtype)
-        self.gate_module = Gate(count, self.config.gate_width, self.dtype)
-        self.merge = Conv(widths[0], kernel_size=1, dtype=self.dtype, name="blocks_0.0")
+        self.backbone = compute.block(ConditionEncoders)(count, self.config.encoder_widths, dtype)
+        self.gate_module = Gate(count, self.config.gate_width, dtype)
+        self.merge = Conv(widths[0], kernel_size=1, dtype=dtype, name="blocks_0.0")
         self.blocks = [
-            GuidanceBlock(width, 1 if i == last else 2, self.dtype, name=f"blocks_{i}")
+            compute.block(GuidanceBlock)(width, 1 if i == last else 2, dtype, name=f"blocks_{i}")
             for i, width in enumerate(widths)
             if i > 0
         ]
         self.motions = [
-            MotionModule(self.motion, self.groups, self.dtype, name=f"motion_modules.{i}")
+            compute.block(MotionModule)(
+                self.motion, self.groups, compute, name=f"motion_modules.{i}"
+            )
             for i, _ in enumerate(widths)
             if self.motion is not None
         ]
@@ -96,22 +100,24 @@ class PoseGuider(nn.Module):
                 width,
                 kernel_size=1,
                 zero_init=True,
-                dtype=self.dtype,
+                dtype=dtype,
                 name=f"block_{i}_out_proj",
             )
             for i, width in enumerate(widths)
         ]
 
+    @typechecked
     def encode(
         self, conditions: Float[Array, "b f H W c"]
     ) -> tuple[Float[Array, "b f h w d"], Float[Array, "b f h w k"]]:
         """Condition pictures in [0, 1], stacked on channels -> (merged features, gate weights)."""
-        x = self.backbone(conditions)
+        x = self.backbone(self.compute.spread(conditions, "batch", "frames", None, None, None))
         gates = self.gate_module(x)
         x = rearrange(x, "... (k c) -> ... k c", k=gates.shape[-1])
         x = rearrange(x * gates[..., None].astype(x.dtype), "... k c -> ... (k c)")
         return nn.silu(self.merge(x)), gates
 
+    @typechecked
     def guide(self, features: Float[Array, "b f h w d"]) -> tuple[Array, ...]:
         """One addend for conv_in and one per down block; motion modules need two frames (H15)."""
         x, outputs = features, []

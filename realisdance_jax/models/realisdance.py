@@ -7,6 +7,7 @@ denoise: per window and step. `__call__` composes them for training.
 import flax.linen as nn
 import jax.numpy as jnp
 
+from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.models.pose_guider import PoseGuider
 from realisdance_jax.models.projector import Projector
@@ -31,16 +32,16 @@ class RealisDance(nn.Module):
     """
 
     config: RealisDanceConfig
-    dtype: jnp.dtype = jnp.float32
+    compute: Compute = Compute()
 
     def setup(self):
         c = self.config
-        self.unet_ref = UNet(c.unet, dtype=self.dtype)
-        self.unet_main = UNet(c.unet, c.motion, self.dtype)
+        self.unet_ref = UNet(c.unet, compute=self.compute)
+        self.unet_main = UNet(c.unet, c.motion, self.compute)
         self.pose_guider = PoseGuider(
-            c.pose, c.unet.widths, c.unet.norm_groups, c.motion, self.dtype
+            c.pose, c.unet.widths, c.unet.norm_groups, c.motion, self.compute
         )
-        self.clip_projector = Projector(c.unet.context_dim, self.dtype)
+        self.clip_projector = Projector(c.unet.context_dim, self.compute.dtype)
 
     @typechecked
     def project(self, tokens: Float[Array, "b m c"]) -> Float[Array, "b m d"]:

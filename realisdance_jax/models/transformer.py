@@ -6,7 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
 
-from realisdance_jax.models.attention import Attention, attend
+from realisdance_jax.models.attend import attend
+from realisdance_jax.models.attention import Attention
+from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.layers import GEGLU, Conv, GroupNorm, LayerNorm
 from realisdance_jax.shapes import Array
 
@@ -17,11 +19,9 @@ ReferenceKV = Mapping[str, tuple[Array, Array]]
 """Keys and values `b m k d` of the reference by block path."""
 
 
-def over_frames(x: Array, batch: int, frames: int) -> Array:
-    """Per-clip `b m k d` repeated to `(b f) m k d`; one clip serves any batch."""
-    x = jnp.broadcast_to(x[:, None], (x.shape[0], frames, *x.shape[1:]))
-    x = jnp.broadcast_to(x, (batch, *x.shape[1:]))
-    return rearrange(x, "b f m k d -> (b f) m k d")
+def for_each(batch: int, x: Array) -> Array:
+    """`b ...` as it is; of one clip, the same for every example."""
+    return jnp.broadcast_to(x, (batch, *x.shape[1:]))
 
 
 class TransformerBlock(nn.Module):
@@ -33,13 +33,14 @@ class TransformerBlock(nn.Module):
     width: int
     heads: int
     key: str
-    dtype: jnp.dtype = jnp.float32
+    compute: Compute = Compute()
 
     def setup(self):
-        self.norm1, self.norm2, self.norm3 = (LayerNorm(dtype=self.dtype) for _ in range(3))
-        self.attn1 = Attention(self.width, self.heads, self.dtype)
-        self.attn2 = Attention(self.width, self.heads, self.dtype)
-        self.ff = GEGLU(4 * self.width, self.width, self.dtype)
+        dtype = self.compute.dtype
+        self.norm1, self.norm2, self.norm3 = (LayerNorm(dtype=dtype) for _ in range(3))
+        self.attn1 = Attention(self.width, self.heads, self.compute)
+        self.attn2 = Attention(self.width, self.heads, self.compute)
+        self.ff = GEGLU(4 * self.width, self.width, dtype)
 
     def __call__(
         self,
@@ -57,29 +58,19 @@ class TransformerBlock(nn.Module):
 
     def self_attention(self, x: Array, kv: tuple[Array, Array] | None, keep: Array | None) -> Array:
         """Own tokens, then the reference's, as one set of keys (parity.md: H24)."""
-        b, f, n, _ = x.shape
-        tokens = rearrange(x, "b f n c -> (b f) n c")
-        k, v = self.attn1.key_value(tokens)
-        mask = None
+        b = x.shape[0]
         if kv is not None:
-            reference_k, reference_v = (over_frames(part, b, f) for part in kv)
-            if keep is not None:
-                own = jnp.ones((b * f, n), bool)
-                kept = jnp.repeat(jnp.broadcast_to(keep, (b,)), f)[:, None]
-                mask = jnp.concatenate(
-                    [own, jnp.broadcast_to(kept, (b * f, reference_k.shape[1]))], axis=1
-                )
-            k = jnp.concatenate([k, reference_k.astype(k.dtype)], axis=1)
-            v = jnp.concatenate([v, reference_v.astype(v.dtype)], axis=1)
-        y = self.attn1.output(attend(self.attn1.query(tokens), k, v, mask))
-        return rearrange(y, "(b f) n c -> b f n c", f=f)
+            kv = for_each(b, kv[0]), for_each(b, kv[1])
+            keep = None if keep is None else for_each(b, keep)
+        own, q = self.attn1.key_value(x), self.attn1.query(x)
+        seen = None if kv is None else keep
+        return self.attn1.output(attend(q, own, kv, seen, self.compute))
 
     def cross_attention(self, x: Array, context: Array) -> Array:
-        """All frames of a clip see the same tokens: K/V are made once, frames fold into queries."""
-        b, f = x.shape[:2]
-        k, v = self.attn2.key_value(jnp.broadcast_to(context, (b, *context.shape[1:])))
-        q = self.attn2.query(rearrange(x, "b f n c -> b (f n) c"))
-        return rearrange(self.attn2.output(attend(q, k, v)), "b (f n) c -> b f n c", f=f)
+        """All frames of a clip see the same tokens, whose K/V are made once."""
+        shared = self.attn2.key_value(for_each(x.shape[0], context))
+        y = attend(self.attn2.query(x), shared=shared, compute=self.compute)
+        return self.attn2.output(y)
 
 
 class SpatialTransformer(nn.Module):
@@ -89,19 +80,20 @@ class SpatialTransformer(nn.Module):
     heads: int
     groups: int
     key: str
-    dtype: jnp.dtype = jnp.float32
+    compute: Compute = Compute()
 
     def setup(self):
-        self.norm = GroupNorm(self.groups, eps=1e-6, dtype=self.dtype)
-        self.proj_in = Conv(self.width, kernel_size=1, dtype=self.dtype)
+        dtype = self.compute.dtype
+        self.norm = GroupNorm(self.groups, eps=1e-6, dtype=dtype)
+        self.proj_in = Conv(self.width, kernel_size=1, dtype=dtype)
         self.block = TransformerBlock(
             self.width,
             self.heads,
             f"{self.key}.transformer_blocks.0",
-            self.dtype,
+            self.compute,
             name="transformer_blocks.0",
         )
-        self.proj_out = Conv(self.width, kernel_size=1, dtype=self.dtype)
+        self.proj_out = Conv(self.width, kernel_size=1, dtype=dtype)
 
     def __call__(
         self,

@@ -7,10 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from realisdance_jax.models.blocks import DownBlock, MidBlock, UpBlock
+from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import MotionConfig, UNetConfig
 from realisdance_jax.models.layers import Conv, GroupNorm, Linear
 from realisdance_jax.models.transformer import Features, ReferenceKV, SpatialTransformer
-from realisdance_jax.shapes import Array, Float
+from realisdance_jax.shapes import Array, Bool, Float, Int, typechecked
+
+SPATIAL = ("batch", "frames", None, None, None)
+"""What the axes of `b f h w c` are called in spatial layers."""
 
 
 def timestep_embedding(t: Array, width: int) -> Array:
@@ -42,13 +46,13 @@ class UNet(nn.Module):
 
     config: UNetConfig
     motion: MotionConfig | None = None
-    dtype: jnp.dtype = jnp.float32
+    compute: Compute = Compute()
 
     def setup(self):
-        c, widths = self.config, self.config.widths
+        c, widths, dtype = self.config, self.config.widths, self.compute.dtype
         levels = len(widths)
-        self.conv_in = Conv(widths[0], dtype=self.dtype)
-        self.time_embedding = TimeEmbedding(4 * widths[0], self.dtype)
+        self.conv_in = Conv(widths[0], dtype=dtype)
+        self.time_embedding = TimeEmbedding(4 * widths[0], dtype)
 
         def shared(level: int, path: str) -> dict:
             return {
@@ -58,7 +62,7 @@ class UNet(nn.Module):
                 "key": path,
                 "attention": c.attention_levels[level],
                 "motion": self.motion,
-                "dtype": self.dtype,
+                "compute": self.compute,
                 "name": path,
             }
 
@@ -80,8 +84,8 @@ class UNet(nn.Module):
             )
             for i in range(levels)
         ]
-        self.conv_norm_out = GroupNorm(c.norm_groups, eps=1e-5, over_frames=True, dtype=self.dtype)
-        self.conv_out = Conv(c.out_channels, dtype=self.dtype)
+        self.conv_norm_out = GroupNorm(c.norm_groups, eps=1e-5, over_frames=True, dtype=dtype)
+        self.conv_out = Conv(c.out_channels, dtype=dtype)
 
     def transformers(self) -> Iterator[SpatialTransformer]:
         """Every spatial transformer, in the order of the forward pass."""
@@ -98,14 +102,15 @@ class UNet(nn.Module):
             if transformer.block.key in features
         }
 
+    @typechecked
     def __call__(
         self,
         sample: Float[Array, "b f h w c"],
-        t: Array,
+        t: Int[Array, "b"] | Float[Array, "b"],
         context: Float[Array, "_ m d"],
         pose: tuple[Array, ...] | None = None,
         reference: ReferenceKV | None = None,
-        keep: Array | None = None,
+        keep: Bool[Array, "b"] | None = None,
     ) -> tuple[Float[Array, "b f h w o"], Features]:
         """Predict from noisy latents.
 
@@ -124,7 +129,7 @@ class UNet(nn.Module):
         time = self.time_embedding(timestep_embedding(t, self.config.widths[0]))
         joint = (time, context, reference, keep)
         features: Features = {}
-        x = self.conv_in(sample)
+        x = self.compute.spread(self.conv_in(sample), *SPATIAL)
         if pose is not None:
             x = x + pose[0]
         skips = [x]

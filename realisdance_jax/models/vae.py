@@ -18,7 +18,7 @@ from einops import rearrange
 
 from realisdance_jax.models.config import VAEConfig
 from realisdance_jax.models.layers import group_normalise
-from realisdance_jax.shapes import Array, Float
+from realisdance_jax.shapes import Array, Float, typechecked
 
 
 @functools.cache
@@ -81,6 +81,7 @@ class VAE:
         image = jnp.zeros((1, 3, size, size), jnp.float32)
         return self.module.init(key, image)["params"]
 
+    @typechecked
     def posterior(
         self, params: dict, image: Float[Array, "b H W 3"]
     ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w c"]]:
@@ -89,10 +90,12 @@ class VAE:
         moments = self._apply(params, channels_first, "encode").latent_dist
         return moments.mean, moments.std
 
+    @typechecked
     def encode(self, params: dict, image: Float[Array, "b H W 3"]) -> Float[Array, "b h w c"]:
         """Scaled mode of the posterior."""
         return self.posterior(params, image)[0] * self.config.scaling
 
+    @typechecked
     def decode(self, params: dict, latents: Float[Array, "b h w c"]) -> Float[Array, "b H W 3"]:
         """Pictures of scaled latents, not clamped."""
         # Channels last: diffusers guesses the layout from the last axis, and a latent width of 4
@@ -100,6 +103,7 @@ class VAE:
         sample = self._apply(params, latents / self.config.scaling, "decode").sample
         return rearrange(sample, "b c h w -> b h w c")
 
+    @typechecked
     def decode_frames(
         self, params: dict, latents: Float[Array, "f h w c"], chunk: int = 1
     ) -> Float[Array, "f H W 3"]:

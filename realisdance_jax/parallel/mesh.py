@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from realisdance_jax.utils.errors import UserError
@@ -39,4 +41,16 @@ def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) ->
         found = " x ".join(f"{axis} {size}" for axis, size in shape.items())
         raise UserError(f"mesh: expected sizes that make {len(devices)} devices, found {found}")
     types = (AxisType.Auto,) * len(sizes)
+    slices = {getattr(device, "slice_index", 0) for device in devices}
+    if len(slices) > 1:
+        return Mesh(_over_slices(sizes, devices, len(slices)), MESH_AXES, axis_types=types)
     return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=types, devices=devices)
+
+
+def _over_slices(sizes: list[int], devices: Sequence[Any], slices: int) -> np.ndarray:
+    """Devices of several TPU slices: only `data`, whose traffic is least, crosses between them."""
+    if sizes[0] % slices:
+        raise UserError(f"mesh: expected data to divide by {slices} slices, found {sizes[0]}")
+    inside = [sizes[0] // slices, *sizes[1:]]
+    across = [slices, *(1 for _ in sizes[1:])]
+    return mesh_utils.create_hybrid_device_mesh(inside, across, devices)

@@ -5,6 +5,11 @@ so that a kernel is cut along both. A mesh axis serves one axis of an array, the
 the time embedding (`embed`, `time`) is cut along `embed` alone.
 """
 
+import math
+from collections.abc import Sequence
+
+from jax.sharding import Mesh, PartitionSpec
+
 RULES: tuple[tuple[str, str | None], ...] = (
     ("embed", "fsdp"),
     ("heads", "tensor"),
@@ -22,3 +27,22 @@ RULES: tuple[tuple[str, str | None], ...] = (
 
 LOGICAL_AXES = tuple(name for name, _ in RULES)
 """Every name that a parameter's axis may carry."""
+
+ACTIVATION_RULES: dict[str, tuple[str, ...]] = {
+    "batch": ("data", "fsdp"),
+    "frames": ("frames",),
+    "pixels": ("frames",),
+    "heads": ("tensor",),
+}
+"""Axis of an activation -> mesh axes. Spatial layers spread frames, temporal ones pixels, over the
+same devices, so that one clip can live on several chips."""
+
+
+def activation_spec(names: Sequence[str | None], shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
+    """PartitionSpec of an activation by `ACTIVATION_RULES`; what does not divide stays whole."""
+    spec = []
+    for name, size in zip(names, shape, strict=True):
+        axes = () if name is None else ACTIVATION_RULES[name]
+        ways = math.prod(mesh.shape[axis] for axis in axes)
+        spec.append(axes if ways > 1 and size % ways == 0 else None)
+    return PartitionSpec(*spec)

@@ -38,6 +38,23 @@ def check_batch(mesh: Mesh, batch: int, accumulate: int = 1) -> None:
         )
 
 
+def host_share(mesh: Mesh, batch: int) -> tuple[int, int]:
+    """Which block of a global batch this process loads, and into how many blocks it is cut.
+
+    Processes that hold the same examples (frames or tensor spread over them) load the same block.
+    """
+    places = batch_sharding(mesh).addressable_devices_indices_map((batch,)).values()
+    rows = sorted({place[0].indices(batch)[:2] for place in places if place})
+    start, stop = rows[0][0], rows[-1][1]
+    size = stop - start
+    if sum(b - a for a, b in rows) != size or batch % size or start % size:
+        raise UserError(
+            "mesh: expected every process to hold neighbouring examples, found a gap; put the "
+            "processes along data"
+        )
+    return start // size, batch // size
+
+
 def parameter_spec(names: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh):
     """PartitionSpec of a leaf by `RULES`; an axis that does not divide stays whole.
 

@@ -10,17 +10,18 @@ import pytest
 from jax import lax
 
 from benchmarks import flops
-from benchmarks.jaxpr_flops import KINDS, count, total
 from realisdance_jax.checkpoints.variables import abstract_component
 from realisdance_jax.checkpoints.weights import merge
 from realisdance_jax.diffusion.schedule import ScheduleConfig
 from realisdance_jax.diffusion.solvers import make_solver
-from realisdance_jax.models.attention import Attention, attend
+from realisdance_jax.models.attend import attend
+from realisdance_jax.models.attention import Attention
 from realisdance_jax.models.config import MotionConfig, RealisDanceConfig
+from realisdance_jax.models.jaxpr_flops import KINDS, count, total
 from realisdance_jax.models.layers import Conv
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.parallel.mesh import make_mesh
-from realisdance_jax.sampling.denoise import ClipState, Guidance, StepTables, make_step
+from realisdance_jax.sampling.denoise import ClipState, Guidance, make_update, make_window_step
 from realisdance_jax.sampling.windows import plan_windows
 
 
@@ -99,18 +100,18 @@ def test_unknown_repetitions_are_refused():
 @pytest.mark.parametrize("budget", [2**20, 1])
 def test_attention(monkeypatch, budget):
     """Whole or in chunks: two products per head, n m d each; projections are matmuls."""
-    monkeypatch.setattr("realisdance_jax.models.attention.LOGIT_BYTES", budget)
-    b, n, m, heads, d = 2, 6, 5, 4, 3
-    q, kv = shape(b, n, heads, d), shape(b, m, heads, d)
-    assert cost(attend, q, kv, kv) == ("attention", 2 * 2 * b * heads * n * m * d)
+    monkeypatch.setattr("realisdance_jax.models.attend.LOGIT_BYTES", budget)
+    b, g, n, m, heads, d = 2, 3, 6, 5, 4, 3
+    q, own, shared = (shape(b, *size, heads, d) for size in ((g, n), (g, n), (m,)))
+    keys = n + m
+    found = cost(lambda q, k, s: attend(q, (k, k), (s, s)), q, own, shared)
+    assert found == ("attention", 2 * 2 * b * g * heads * n * keys * d)
 
-    layer, x, tokens = Attention(heads * d, heads), shape(b, n, heads * d), shape(b, m, 8)
-    variables = jax.eval_shape(layer.init, jax.random.key(0), x, tokens)
-    found, _ = count(layer.apply, variables, x, tokens)
-    width = heads * d
-    projections = 2 * b * (2 * n * width * width + 2 * m * 8 * width)
-    assert sum(op.flops for op in found if op.kind == "matmul") == projections
-    assert total(found) - projections == 4 * b * n * m * width
+    layer, x = Attention(heads * d, heads), shape(b, n, 8)
+    variables = jax.eval_shape(functools.partial(layer.init, method="query"), jax.random.key(0), x)
+    found, _ = count(functools.partial(layer.apply, method="query"), variables, x)
+    assert [op.kind for op in found] == ["matmul"]
+    assert total(found) == 2 * b * n * 8 * heads * d
 
 
 @functools.cache
@@ -180,12 +181,13 @@ def test_command(monkeypatch, tmp_path, capsys):
 
 
 def test_the_samplers_own_step_is_within_the_limit():
-    """The program that `denoise_clip` compiles for one fixed window, guidance made beforehand."""
+    """The programs that `denoise_clip` compiles for one fixed window, guidance made beforehand."""
     config = RealisDanceConfig(motion=MotionConfig())
     model, schedule = RealisDance(config), ScheduleConfig()
     solver = make_solver("ddim", schedule, 4)
     plan = plan_windows("official", 4, flops.FRAMES, 16, 1, 4)
-    step = make_step(model, solver, Guidance(2.0), 1, make_mesh({}, jax.devices()[:1]))
+    step = make_window_step(model, Guidance(2.0), make_mesh({}, jax.devices()[:1]))
+    update = make_update(solver, Guidance(2.0))
 
     def traced(method, *args):
         return jax.eval_shape(lambda *a: model.apply(*a, method=method), variables, *args)
@@ -200,11 +202,13 @@ def test_the_samplers_own_step_is_within_the_limit():
     kv = traced("reference_kv", traced("encode_reference", shape(1, h, w, 4), context))
     pictures = shape(1, flops.FRAMES, flops.HEIGHT, flops.WIDTH, 9)
     features = traced("encode_pose", pictures)[0]
-    pose = shape(*features.shape[1:])
-    clip = ClipState(context, context, kv, pose, traced("guide", features))
-    tables = StepTables(solver.timesteps, plan.index, plan.weight, solver.table)
-    tables = jax.tree.map(jnp.asarray, tables)
-    latents = shape(flops.FRAMES, h, w, 4)
+    pose = traced("guide", shape(1, *features.shape[1:]))
+    clip = ClipState(context, context, kv, None)
+    latents, total_shape = shape(flops.FRAMES, h, w, 4), shape(2, flops.FRAMES, h, w, 4)
     i = jax.ShapeDtypeStruct((), jnp.int32)
-    spent = total(count(step, variables, clip, tables, i, latents, (), None)[0])
+    window = [jnp.asarray(table) for table in next(plan.batches(0, 1))]
+    spent = total(count(step, variables, clip, pose, latents, i, *window, total_shape)[0])
     assert 70.0e12 < spent <= flops.LIMIT
+    rest = (i, total_shape, shape(flops.FRAMES), latents, (), None)
+    table = jax.tree.map(jnp.asarray, solver.table)
+    assert total(count(update, table, *rest)[0]) < 1e-6 * spent

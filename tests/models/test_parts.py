@@ -1,4 +1,4 @@
-"""Laws of the parts: chunked attention, nearest resize, frame-wise decoding, position tables."""
+"""Laws of the parts: nearest resize, frame-wise decoding, position tables."""
 
 import functools
 from fractions import Fraction
@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realisdance_jax.models import attention
 from realisdance_jax.models.config import VAEConfig
 from realisdance_jax.models.dinov2 import bicubic_matrix, resize_positions
 from realisdance_jax.models.resnet import resize_nearest
@@ -19,62 +18,6 @@ from realisdance_jax.models.vae import VAE
 
 def few(count: int):
     return settings(max_examples=count, derandomize=True, deadline=None)
-
-
-def softmax_attention(q, k, v, keep) -> np.ndarray:
-    """In float64, query by query."""
-    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
-    out = np.zeros(q.shape)
-    for b, n, head in np.ndindex(q.shape[:3]):
-        kept = np.flatnonzero(keep[b])
-        logits = k[b, kept, head] @ q[b, n, head] / np.sqrt(q.shape[-1])
-        weights = np.exp(logits - logits.max())
-        out[b, n, head] = weights @ v[b, kept, head] / weights.sum()
-    return out
-
-
-@few(5)
-@given(
-    n=st.integers(1, 13),
-    m=st.integers(1, 7),
-    queries=st.integers(0, 20),
-    masked=st.booleans(),
-    seed=st.integers(0, 99),
-)
-def test_chunked_attention_is_attention(n, m, queries, masked, seed):
-    """Whatever the budget of logits, values and gradients are those of the plain formula."""
-    b, heads, d = 2, 2, 4
-    rng = np.random.default_rng(seed)
-    q = jnp.asarray(rng.standard_normal((b, n, heads, d)), jnp.float32)
-    k, v = (jnp.asarray(x, jnp.float32) for x in rng.standard_normal((2, b, m, heads, d)))
-    keep = rng.random((b, m)) < 0.5
-    keep[:, rng.integers(m)] = True
-    mask = jnp.asarray(keep) if masked else None
-
-    def loss(q, k, v):
-        out = attention.attend(q, k, v, mask)
-        return jnp.sum(jnp.sin(out)), out
-
-    run = functools.partial(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True), q, k, v)
-    (_, dense), gradients = run()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention, "LOGIT_BYTES", queries * 4 * heads * m)
-        (_, chunked), chunked_gradients = run()
-    expected = softmax_attention(q, k, v, keep if masked else np.ones((b, m), bool))
-    np.testing.assert_allclose(dense, expected, atol=2e-6)
-    np.testing.assert_allclose(chunked, expected, atol=2e-6)
-    for ours, theirs in zip(chunked_gradients, gradients, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=5e-6)
-
-
-@few(100)
-@given(n=st.integers(1, 10_000), bytes_per_query=st.integers(1, 2**30))
-def test_chunks_divide_and_fit(n, bytes_per_query):
-    size = attention._chunk_length(n, bytes_per_query)
-    assert n % size == 0
-    assert size == 1 or size * bytes_per_query <= attention.LOGIT_BYTES
-    larger = [s for s in range(size + 1, n + 1) if n % s == 0]
-    assert not larger or larger[0] * bytes_per_query > attention.LOGIT_BYTES
 
 
 @few(12)

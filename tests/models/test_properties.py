@@ -12,6 +12,7 @@ from flax import traverse_util
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import (
     CONDITIONS,
     MotionConfig,
@@ -235,15 +236,18 @@ def test_a_fresh_model_ignores_pose_and_tokens():
 def test_bfloat16_computes_and_float32_stays():
     config, (inputs, _, exact) = tiny.config(), batch_of_three()
     values = tiny.variables(config)
-    half = RealisDance(config, dtype=jnp.bfloat16)
+    half = RealisDance(config, Compute(jnp.bfloat16))
     created = jax.eval_shape(half.init, jax.random.key(0), *inputs)
     assert {leaf.dtype for leaf in jax.tree.leaves(created)} == {jnp.dtype("float32")}
-    rough = tiny.bound(config, dtype=jnp.bfloat16)(values, *inputs)
+    rough = tiny.bound(config, compute=Compute(jnp.bfloat16))(values, *inputs)
     assert rough.dtype == jnp.float32
     error = float(jnp.linalg.norm(rough - exact) / jnp.linalg.norm(exact))
     assert 1e-5 < error < 3e-2
     context = jnp.zeros((3, tiny.TOKENS, config.unet.context_dim))
     features = jax.eval_shape(
-        tiny.bound(config, "encode_reference", dtype=jnp.bfloat16), values, inputs[2], context
+        tiny.bound(config, "encode_reference", compute=Compute(jnp.bfloat16)),
+        values,
+        inputs[2],
+        context,
     )
     assert {leaf.dtype for leaf in features.values()} == {jnp.dtype("bfloat16")}
