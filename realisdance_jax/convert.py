@@ -8,6 +8,7 @@ from realisdance_jax.checkpoints.convert.inspect import describe
 from realisdance_jax.checkpoints.convert.plan import Request
 from realisdance_jax.checkpoints.convert.to_jax import convert_to_jax
 from realisdance_jax.checkpoints.convert.to_torch import convert_to_torch
+from realisdance_jax.checkpoints.export import weights_of
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import exit_on_user_error
 
@@ -37,13 +38,16 @@ def make_parser() -> Parser:
     to_jax.add_argument("--seed", type=int, default=0, help="of newly initialised layers")
     to_torch = commands.add_parser("to-torch", help="weights folder -> official checkpoint")
     to_torch.add_argument(
-        "--weights", type=Path, required=True, metavar="DIR", help="weights folder"
+        "--weights", type=Path, required=True, metavar="DIR", help="weights, or a training run"
     )
     to_torch.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help=".ckpt or .safetensors to write"
     )
+    to_torch.add_argument("--force", action="store_true", help="overwrite --out if it exists")
     inspect = commands.add_parser("inspect", help="say what a file or folder is")
     inspect.add_argument("path", type=Path, metavar="PATH")
+    verify = "compare a weights folder's tensors with the hashes in its config.json"
+    inspect.add_argument("--verify", action="store_true", help=verify)
     return parser
 
 
@@ -52,11 +56,11 @@ def main() -> None:
     # An accelerator would be of no use here, and other programs may hold it.
     jax.config.update("jax_platforms", "cpu")
     if options.command == "inspect":
-        for line in describe(options.path):
+        for line in describe(options.path, options.verify):
             print(line)
         return
     if options.command == "to-torch":
-        count = convert_to_torch(options.weights, options.out)
+        count = convert_to_torch(weights_of(options.weights), options.out, options.force)
         print(f"wrote {options.out}: {count} tensors")
         return
     request = Request(

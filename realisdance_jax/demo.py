@@ -23,8 +23,9 @@ from realisdance_jax.models.config import (
 )
 from realisdance_jax.models.motion import sinusoid_table
 from realisdance_jax.sampling.config import SampleConfig
-from realisdance_jax.sampling.output import check_folder, write_outputs, write_sheet
+from realisdance_jax.sampling.output import write_outputs, write_sheet
 from realisdance_jax.sampling.sampler import animate, load
+from realisdance_jax.sampling.targets import check_folder
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import exit_on_user_error
 from realisdance_jax.utils.files import atomic_output

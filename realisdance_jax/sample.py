@@ -2,33 +2,32 @@
 
 import re
 import sys
+import traceback
 from argparse import BooleanOptionalAction, Namespace
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
+from realisdance_jax.checkpoints.export import weights_of
+from realisdance_jax.checkpoints.weights import read_manifest
 from realisdance_jax.data.images import read_image
+from realisdance_jax.data.sound import check_sound
 from realisdance_jax.diffusion.schedule import Spacing
 from realisdance_jax.diffusion.solvers import SOLVERS
 from realisdance_jax.sampling.cases import Case, find_cases
 from realisdance_jax.sampling.conditions import open_driver
 from realisdance_jax.sampling.config import SampleConfig, Uncond
-from realisdance_jax.sampling.output import (
-    check_folder,
-    check_output,
-    load_latents,
-    save_latents,
-    write_outputs,
-)
+from realisdance_jax.sampling.output import load_latents, save_latents, write_outputs
 from realisdance_jax.sampling.pipeline import DTYPES, Pipeline
-from realisdance_jax.sampling.sampler import animate, load
+from realisdance_jax.sampling.sampler import animate, check_config, load
+from realisdance_jax.sampling.targets import check_folder, check_outputs
 from realisdance_jax.sampling.windows import WINDOW_KINDS
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
-SINGLE = ("ref", "dwpose", "hamer", "smpl", "dump_latents")
+SINGLE = ("ref", "dwpose", "hamer", "smpl", "audio", "dump_latents")
 """Options of one case, not to be had with a folder of them."""
 
 
@@ -47,7 +46,7 @@ def make_parser() -> Parser:
     number(what, "stride", "use every n-th driver frame")
     number(what, "max-frames", "at most so many frames")
     number(what, "steps", "denoising steps")
-    number(what, "guidance", "scale; 1 is off")
+    number(what, "guidance", "scale; 1 or less is off")
     number(what, "guidance-rescale", "phi; 0 is off")
     number(what, "seed", "of the noise")
     what.add_argument("--solver", choices=SOLVERS, default=default.solver, help="sampler")
@@ -77,6 +76,8 @@ def _add_files(parser: Parser) -> None:
     files.add_argument("--dwpose", type=Path, help="keypoints (.pkl, .json, folder) or a video")
     files.add_argument("--hamer", type=Path, help="HaMeR video or folder of pictures")
     files.add_argument("--smpl", type=Path, help="SMPL-CS video or folder of pictures")
+    sound = "film or sound file: its sound for the video, not re-encoded"
+    files.add_argument("--audio", type=Path, help=sound)
     files.add_argument("--root", type=Path, help="folder of cases; --out is then a folder")
     files.add_argument("--out", type=Path, required=True, help="video to write, .mp4")
     alpha = ("white", "drop")
@@ -105,35 +106,51 @@ def make_config(options: Namespace) -> SampleConfig:
     return SampleConfig(size=parse_size(options.size), **values)
 
 
-def list_cases(options: Namespace, config: SampleConfig) -> list[tuple[Case, Path]]:
-    """What to animate and where to write it; refuses bad input before weights are read.
+@dataclass(frozen=True)
+class Job:
+    """What to animate and where to write it; frames of the output, None where not yet known."""
+
+    case: Case
+    out: Path
+    frames: int | None = None
+
+
+def list_cases(options: Namespace, config: SampleConfig) -> list[Job]:
+    """The jobs of the command line; refuses bad input before weights are read.
 
     In a folder of cases each file is opened only when its turn comes.
     """
-    if options.root is None:
-        case = _single_case(options)
-        read_image(case.reference, options.alpha)
-        open_driver(case.dwpose, case.hamer, case.smpl, config, options.trim)
-        check_output(options.out, ".mp4")
-        if options.dump_latents:
-            check_output(options.dump_latents, ".npy")
-        return [(case, options.out)]
+    jobs = [_single_job(options, config)] if options.root is None else _jobs_of_folder(options)
+    given = (options.weights, options.root, options.audio, options.init_latents)
+    inputs = [*given, *(path for job in jobs for path in job.case.files)]
+    outs = [job.out for job in jobs]
+    check_outputs(outs, inputs, latents=options.dump_latents, **_chosen(options))
+    return jobs
+
+
+def _chosen(options: Namespace) -> dict[str, bool]:
+    """Which outputs there will be beside the video."""
+    switches = {"side_by_side": options.side_by_side, "gates": options.gates}
+    return switches | {"frames": options.save_frames}
+
+
+def _single_job(options: Namespace, config: SampleConfig) -> Job:
+    if options.ref is None:
+        raise UserError("expected --ref PICTURE or --root FOLDER, found neither")
+    case = Case("", options.ref, options.dwpose, options.hamer, options.smpl)
+    read_image(case.reference, options.alpha)
+    driver = open_driver(case.dwpose, case.hamer, case.smpl, config, options.trim)
+    if options.audio:
+        check_sound(options.audio)
+    return Job(case, options.out, len(driver.indices))
+
+
+def _jobs_of_folder(options: Namespace) -> list[Job]:
     if clash := [name for name in SINGLE if getattr(options, name) is not None]:
         option = "--" + clash[0].replace("_", "-")
         raise UserError(f"expected --root without {option}, found both")
     check_folder(options.out)
-    return [(case, options.out / f"{case.name}.mp4") for case in find_cases(options.root)]
-
-
-def _single_case(options: Namespace) -> Case:
-    if options.ref is None:
-        raise UserError("expected --ref PICTURE or --root FOLDER, found neither")
-    case = Case("", options.ref, options.dwpose, options.hamer, options.smpl)
-    inputs = (case.reference, case.dwpose, case.hamer, case.smpl, options.init_latents)
-    for path in (options.out, options.dump_latents):
-        if path and path.resolve() in {given.resolve() for given in inputs if given}:
-            raise UserError(f"{path}: expected a file to write, found an input")
-    return case
+    return [Job(case, options.out / f"{case.name}.mp4") for case in find_cases(options.root)]
 
 
 def run_case(
@@ -145,6 +162,8 @@ def run_case(
     initial: np.ndarray | None,
 ) -> None:
     """Animate one case and write it."""
+    if case.problem:
+        raise UserError(case.problem)
     animation = animate(
         pipeline,
         case.reference,
@@ -161,8 +180,7 @@ def run_case(
     timing, count = animation.timing, len(animation.video)
     spent = sum(timing.step_seconds)
     print(f"{count} frames: compiled in {timing.compile_seconds:.1f} s, denoised in {spent:.1f} s")
-    chosen = {"side_by_side": options.side_by_side, "gates": options.gates}
-    paths = write_outputs(out, animation, **chosen, frames=options.save_frames)
+    paths = write_outputs(out, animation, audio=options.audio, **_chosen(options))
     if options.dump_latents:
         paths += save_latents(options.dump_latents, animation)
     for path in paths:
@@ -172,22 +190,29 @@ def run_case(
 def main() -> None:
     options = make_parser().parse_args()
     config = make_config(options)
-    cases = list_cases(options, config)
+    jobs = list_cases(options, config)
     initial = load_latents(options.init_latents) if options.init_latents else None
-    pipeline = load(options.weights, options.dtype)
+    weights = weights_of(options.weights)
+    manifest = read_manifest(weights)
+    for frames in {job.frames for job in jobs}:
+        check_config(manifest, config, frames)
+    pipeline = load(weights, options.dtype)
     failed = []
-    for case, out in cases:
+    for job in jobs:
         try:
-            if case.name:
-                print(f"{case.name}:")
-            run_case(pipeline, case, out, options, config, initial)
-        except UserError as error:
+            if job.case.name:
+                print(f"{job.case.name}:")
+            run_case(pipeline, job.case, job.out, options, config, initial)
+        except Exception as error:  # whatever it is, the other cases are not to blame
             if options.root is None:
                 raise
-            failed.append(case.name)
-            print(f"error: {case.name}: {error}", file=sys.stderr)
+            failed.append(job.case.name)
+            if not isinstance(error, UserError):
+                traceback.print_exc()
+            reason = str(error) if isinstance(error, UserError) else repr(error)
+            print(f"error: {job.case.name}: {' '.join(reason.split())}", file=sys.stderr)
     if options.root:
-        print(f"{len(cases) - len(failed)} of {len(cases)} cases animated")
+        print(f"{len(jobs) - len(failed)} of {len(jobs)} cases animated")
     if failed:
         raise UserError(f"{options.root}: {len(failed)} cases failed: {', '.join(failed)}")
 

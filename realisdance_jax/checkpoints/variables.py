@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,9 @@ from realisdance_jax.models.vae import VAE
 from realisdance_jax.utils.errors import UserError
 
 ALL_COMPONENTS = (*COMPONENTS, "image_encoder", "vae")
+
+PIXELS_PER_LATENT = 8
+"""Along one side; the pose pictures come down to the latents' grid in as many steps."""
 
 _DEPENDS_ON = {
     "unet_ref": ("unet",),
@@ -103,11 +107,19 @@ def boxed_component(config: RealisDanceConfig, component: str) -> Mapping[str, d
 
 
 def check_sizes(config: RealisDanceConfig, where: str) -> None:
-    """Raise `UserError` unless all sizes are at least 1 and heads and groups divide widths."""
-    for name, size in _integers(config, ""):
-        if size < 1:
-            raise UserError(f"{where}: {name}: expected at least 1, found {size}")
-    dino, vae = config.dino, config.vae
+    """Raise `UserError` unless the parts of `config` make a model, and one that fits together.
+
+    Lists hold something, whole numbers are at least 1, others positive and finite; heads and groups
+    divide widths; VAE and pose encoders both make pictures 8 times smaller.
+    """
+    for name, value in _values(config, ""):
+        if value == ():
+            raise UserError(f"{where}: {name}: expected at least one entry, found none")
+        if type(value) is int and value < 1:
+            raise UserError(f"{where}: {name}: expected at least 1, found {value}")
+        if type(value) is float and not (value > 0 and math.isfinite(value)):
+            raise UserError(f"{where}: {name}: expected a positive number, found {value}")
+    dino, vae, pose = config.dino, config.vae, config.pose
     divisors = [("dino.width", dino.width, dino.heads)]
     divisors += [("vae.widths", width, vae.norm_groups) for width in vae.widths]
     if config.motion:
@@ -116,14 +128,19 @@ def check_sizes(config: RealisDanceConfig, where: str) -> None:
         if width % parts:
             expected = f"multiples of {parts} (heads or groups)"
             raise UserError(f"{where}: {name}: expected {expected}, found {width}")
+    for name, widths in (("vae.widths", vae.widths), ("pose.encoder_widths", pose.encoder_widths)):
+        if (factor := 2 ** (len(widths) - 1)) != PIXELS_PER_LATENT:
+            expected = f"levels that shrink pictures {PIXELS_PER_LATENT} times"
+            raise UserError(f"{where}: {name}: expected {expected}, found {factor}")
 
 
-def _integers(value: Any, name: str) -> Iterator[tuple[str, int]]:
+def _values(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Every number, text and empty list below `value`, with its dotted name."""
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
-            yield from _integers(getattr(value, field.name), f"{name}.{field.name}".lstrip("."))
-    elif isinstance(value, tuple):
+            yield from _values(getattr(value, field.name), f"{name}.{field.name}".lstrip("."))
+    elif isinstance(value, tuple) and value:
         for item in value:
-            yield from _integers(item, name)
-    elif type(value) is int:
+            yield from _values(item, name)
+    else:
         yield name, value

@@ -59,7 +59,7 @@ class Manifest:
 
     @property
     def weight_hash(self) -> str:
-        """Short hash of all stored tensors."""
+        """Short hash of all tensors as they were written; `verify_component` looks at them."""
         joined = "\n".join(f"{name} {self.components[name]}" for name in sorted(self.components))
         return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
@@ -131,7 +131,20 @@ def save_component(folder: Path, component: str, variables: dict) -> str:
     return hash_tensors(variables)
 
 
+def verify_component(folder: str | Path, manifest: Manifest, component: str) -> None:
+    """Read all tensors of `component`; `UserError` unless they are those that were written.
+
+    Loading checks names and shapes only: the hash takes seconds and a copy on the host.
+    """
+    found = hash_tensors(load_component(folder, manifest, component))
+    if found != (written := manifest.components[component]):
+        expected = f"tensors with the SHA-256 {written[:16]} of {CONFIG}"
+        raise UserError(f"{Path(folder) / component}: expected {expected}, found {found[:16]}")
+
+
 def _target(leaf: jax.ShapeDtypeStruct, sharding: Any, dtype: Any) -> jax.ShapeDtypeStruct:
+    """Biases and norms stay float32: they weigh nothing, and norms compute in it."""
+    dtype = dtype if len(leaf.shape) > 1 else jnp.float32
     return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
 
 
@@ -142,11 +155,11 @@ def load_component(
     dtype: jnp.dtype = jnp.float32,
     sharding: jax.sharding.Sharding | Mapping | None = None,
 ) -> dict:
-    """Variables of `component` as device arrays; parameters in `dtype`, buffers in float32.
+    """Variables of `component` as device arrays; vectors and buffers in float32, others in `dtype`.
 
     `sharding`: one for all, a tree like the variables, or None for the first device.
     Raises `UserError` when the folder lacks it, when it is damaged, and when it holds other tensors
-    or shapes than `config.json` says.
+    or shapes than `config.json` says; `verify_component` compares values, too.
     """
     path = Path(folder).absolute() / component
     if component not in manifest.components or not path.is_dir():

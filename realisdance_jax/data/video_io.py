@@ -19,6 +19,7 @@ from av.error import FFmpegError
 
 from realisdance_jax.data.blobs import Blob, Source
 from realisdance_jax.data.images import PICTURE_SUFFIXES, read_image
+from realisdance_jax.data.video_ends import ends_whole
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import atomic_output, existing_file
 from realisdance_jax.utils.listing import listed_files
@@ -48,7 +49,9 @@ class VideoInfo:
 def probe_video(path: Source) -> VideoInfo:
     """Size, rate and exact frame count of a video or a folder of pictures.
 
-    The count of an MP4 header is checked against the packets present; other containers are decoded.
+    The count of an MP4 header is checked against the packets present; other containers are decoded
+    and compared with the length their header gives (Matroska, WebM, FLV, AVI) or their last bytes
+    (GIF, MPEG-TS). Formats that say neither (MPEG-PS, raw streams) are taken as they are.
     Raises `UserError` for a missing, foreign, empty or truncated file.
     """
     if not isinstance(path, Blob) and Path(path).is_dir():
@@ -208,6 +211,42 @@ def _promised(container: InputContainer, stream: av.VideoStream) -> int:
     return stream.frames if "mp4" in container.format.name else 0
 
 
+class _Extent:
+    """The time to which the header of some containers says they go, and to which packets do.
+
+    AVI counts the frames of its video; the others give the length of all streams together.
+    """
+
+    def __init__(self, container: InputContainer, stream: av.VideoStream):
+        rate = stream.average_rate or stream.guessed_rate
+        self.frame = 1 / rate if rate else Fraction(1, 25)
+        self.kind, self.video = container.format.name, stream.index
+        self.promised, self.found = Fraction(0), Fraction(0)
+        if self.kind == "avi":
+            self.promised = stream.frames * self.frame
+        elif "matroska" in self.kind or self.kind == "flv":
+            self.promised = Fraction(container.duration or 0, av.time_base)
+
+    def add(self, packet: av.Packet) -> None:
+        """Reckon with a packet; of unknown length, it lasts a frame."""
+        of_video = packet.stream.index == self.video
+        start = packet.dts if packet.pts is None else packet.pts
+        if start is None or not packet.size or (self.kind == "avi" and not of_video):
+            return
+        length = (packet.duration or 0) * packet.time_base or self.frame * of_video
+        self.found = max(self.found, start * packet.time_base + length)
+
+    def check(self, path: Source) -> None:
+        """Raise `UserError` when most of a frame or more is missing, or the file's last bytes."""
+        if self.found < self.promised - self.frame * 3 / 4:
+            wanted, found = float(self.promised), float(self.found)
+            raise UserError(
+                f"{path}: expected {wanted:.2f} s, found {found:.2f}: the file is truncated"
+            )
+        if not ends_whole(path, self.kind):
+            raise UserError(f"{path}: expected a whole video, found no end: the file is truncated")
+
+
 def _truncated(path: Source, promised: int, found: int) -> UserError:
     return UserError(f"{path}: expected {promised} frames, found {found}: the file is truncated")
 
@@ -215,12 +254,15 @@ def _truncated(path: Source, promised: int, found: int) -> UserError:
 def _decode(path: Source) -> Iterator[tuple[str, av.VideoFrame]]:
     """Every frame in display order, with a name for messages."""
     with _open(path) as (container, stream):
-        promised, found = _promised(container, stream), 0
-        for packet in container.demux(stream):
+        promised, found, extent = _promised(container, stream), 0, _Extent(container, stream)
+        for packet in container.demux():
+            extent.add(packet)
+            if packet.stream.index != stream.index:
+                continue
             cut = packet.is_corrupt
             promised -= packet.is_discard  # cut away by an edit list
             # The decoder still holds whole frames when a cut packet ends the file.
-            for frame in stream.decode(None) if cut else packet.decode():
+            for frame in stream.decode(None if cut else packet):
                 yield f"{path}: frame {found}", frame
                 found += 1
             if cut:
@@ -229,6 +271,7 @@ def _decode(path: Source) -> Iterator[tuple[str, av.VideoFrame]]:
         raise _truncated(path, promised, found)
     if not found:
         raise UserError(f"{path}: expected a video, found no frame in it")
+    extent.check(path)
 
 
 def _count_frames(path: Source) -> int:

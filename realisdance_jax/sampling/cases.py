@@ -1,6 +1,6 @@
 """A folder of cases: which picture goes with which drivers."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +12,20 @@ KINDS = ("ref", *CONDITIONS)
 
 @dataclass(frozen=True)
 class Case:
-    """One animation to make; absent drivers are None."""
+    """One animation to make; absent drivers are None. problem: why it cannot be made, if known."""
 
     name: str
     reference: Path
     dwpose: Path | None = None
     hamer: Path | None = None
     smpl: Path | None = None
+    problem: str = ""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is read."""
+        given = (self.reference, self.dwpose, self.hamer, self.smpl)
+        return tuple(path for path in given if path is not None)
 
 
 def find_cases(root: Path) -> list[Case]:
@@ -26,15 +33,15 @@ def find_cases(root: Path) -> list[Case]:
 
     Either one folder per case, with `ref.*` and any of `dwpose.*`, `hamer.*`, `smpl.*`; or one
     folder per kind, `ref/NAME.png`, `dwpose/NAME.pkl`, `hamer/NAME.mp4`, `smpl/NAME.mp4`.
-    Whether files are any good, or a picture there at all, is seen when the case runs.
-    Raises `UserError` when there is neither layout, or two files for one thing.
+    Whether files are any good, or a picture there at all, is seen when the case runs; that there
+    are two files for one thing is the case's `problem`. Raises `UserError` for neither layout.
     """
     if not root.is_dir():
         raise UserError(f"{root}: expected a folder of cases, found no such folder")
     if (root / "ref").is_dir():
         files = {kind: _by_name(root / kind) for kind in KINDS}
         names = sorted(set().union(*files.values()))
-        found = {name: {kind: files[kind].get(name) for kind in KINDS} for name in names}
+        found = {name: {kind: files[kind].get(name, []) for kind in KINDS} for name in names}
         cases = [_case(name, root / "ref" / f"{name}.png", found[name]) for name in names]
     else:
         folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
@@ -45,19 +52,23 @@ def find_cases(root: Path) -> list[Case]:
     return cases
 
 
-def _case(name: str, absent: Path, files: Mapping[str, Path | None]) -> Case:
+def _case(name: str, absent: Path, files: Mapping[str, Sequence[Path]]) -> Case:
     """A case of `files` by kind; a missing picture will be looked for, in vain, at `absent`."""
-    return Case(name, files.get("ref") or absent, *(files.get(kind) for kind in CONDITIONS))
+    reference, *drivers = (next(iter(files.get(kind, ())), None) for kind in KINDS)
+    problem = ""
+    for several in files.values():
+        if len(several) > 1:
+            path, other = several[1], several[0]
+            problem = f"{path}: expected one file of this name, found {other.name} too"
+    return Case(name, reference or absent, *drivers, problem=problem)
 
 
-def _by_name(folder: Path, wanted: Container[str] | None = None) -> dict[str, Path]:
+def _by_name(folder: Path, wanted: Container[str] | None = None) -> dict[str, list[Path]]:
     """Visible entries of `folder` by name, files without their suffix; only `wanted` ones."""
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         name = path.name if path.is_dir() else path.stem
         if path.name.startswith(".") or (wanted is not None and name not in wanted):
             continue
-        if name in found:
-            raise UserError(f"{path}: expected one file of this name, found {found[name].name} too")
-        found[name] = path
+        found.setdefault(name, []).append(path)
     return found

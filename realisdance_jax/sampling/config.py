@@ -23,8 +23,8 @@ class SampleConfig:
     """How to animate; the defaults are the release's.
 
     size: height and width in pixels, multiples of 8. stride, max_frames: which driver frames.
-    guidance: 1 switches it off. guidance_rescale: phi of Lin et al. 2023, 0 is off. eta: fresh
-    noise of ddim, 0 to 1.
+    guidance: 1 or less switches it off. guidance_rescale: phi of Lin et al. 2023, 0 is off. eta:
+    fresh noise of ddim, 0 to 1.
     uncond: the unconditional branch, None for what the weights were trained for (parity.md: H4).
     windows, window_size, window_overlap, window_stride: how long videos are split (parity.md: H16).
     window_batch: windows per call, rounded up to the number of devices.
@@ -64,7 +64,7 @@ class SampleConfig:
         self._require("chunk", 1)
         self._require("seed", 0, MAX_SEED)
         self._require("steps", 1, MAX_STEPS)
-        self._require("guidance", 1.0, MAX_GUIDANCE)
+        self._require("guidance", 0.0, MAX_GUIDANCE)
         self._require("guidance_rescale", 0.0, 1.0)
         self._require("eta", 0.0, 1.0)
         self._require("window_overlap", 0, self.window_size - 1)

@@ -1,12 +1,13 @@
-"""The denoising loop: one jitted step over batches of windows, driven from the host.
+"""The denoising loop: one jitted program per batch of windows and one per step, run from the host.
 
-Once per clip: reference K/V and image tokens. Once per frame: pose features. Once per window,
-shared by the conditional and the unconditional branch: the pose guidance; again at every step only
-where windows move or are too many to keep.
+Once per clip: reference K/V and image tokens. Once per frame: pose features, kept on the host and
+sent to the devices window by window, so that of a long clip they hold latents only. Once per
+window, shared by the conditional and the unconditional branch: the pose guidance; again at every
+step only where windows move or are too many to keep.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
@@ -31,27 +31,20 @@ OnStep = Callable[[int, Array], None]
 
 
 class ClipState(NamedTuple):
-    """What a clip gives the denoiser; device arrays.
+    """What a clip gives the denoiser.
 
-    context, uncond_context: projected image tokens `1 m c`. reference: K/V of the reference.
-    pose: pose features `f h w c`. guidance: the pose guidance of the windows, where one batch of
-    them serves all steps.
+    context, uncond_context: projected image tokens `1 m c` and reference: K/V of the reference, on
+    the devices. pose: pose features `f h w c` on the host, None inside programs.
     """
 
     context: Array
     uncond_context: Array
     reference: ReferenceKV
-    pose: Array
-    guidance: tuple[Array, ...] | None = None
+    pose: np.ndarray | None
 
 
-class StepTables(NamedTuple):
-    """Per-step numbers on the device: timesteps `n`, windows `n w s`, solver's coefficients."""
-
-    timesteps: Array | np.ndarray
-    index: Array | np.ndarray
-    weight: Array | np.ndarray
-    solver: Any
+Pose = Array | tuple[Array, ...]
+"""Of a batch of windows: features `w s h w c`, or the guidance made of them."""
 
 
 @dataclass(frozen=True)
@@ -85,23 +78,24 @@ def _windows_to_frames(values: Array, index: Array, weight: Array, frames: int) 
     return jnp.einsum("wsf,ws...->f...", chosen, values, precision="highest")
 
 
-def make_step(
-    model: RealisDance, solver: Solver, guidance: Guidance, window_batch: int, mesh: Mesh
-) -> Callable[..., tuple[Array, Any]]:
-    """The pure step (variables, clip, tables, i, latents, state, noise) -> (latents, state)."""
+def make_window_step(model: RealisDance, guidance: Guidance, mesh: Mesh) -> Callable[..., Array]:
+    """The pure program of a batch of windows:
+
+    (variables, clip, pose, latents, t, index, weight, total) -> total `branch f h w c`, to which it
+    adds the windows' weighted predictions. The conditional branch comes first.
+    """
     by_window = NamedSharding(mesh, PartitionSpec("data"))
 
-    def predict(variables: dict, clip: ClipState, latents: Array, t: Array, index: Array) -> Array:
-        """Predictions of a batch of windows, `branch w s h w c`: conditional comes first."""
+    def predict(variables, clip: ClipState, pose: Pose, latents, t, index) -> Array:
+        """Predictions of a batch of windows, `branch w s h w c`."""
         x = jax.lax.with_sharding_constraint(latents[index], by_window)
-        pose = clip.guidance
-        if pose is None:
-            features = jax.lax.with_sharding_constraint(clip.pose[index], by_window)
-            pose = model.apply(variables, features, method="guide")
+        guided: Any = pose
+        if not isinstance(pose, tuple):
+            guided = model.apply(variables, pose, method="guide")
         times = jnp.full((index.shape[0],), t)
 
         def denoise(context: Array, reference: ReferenceKV | None) -> Any:
-            inputs = (x, times, context, pose, reference)
+            inputs = (x, times, context, guided, reference)
             return model.apply(variables, *inputs, method="denoise")
 
         branches = [denoise(clip.context, clip.reference)]
@@ -109,49 +103,110 @@ def make_step(
             branches.append(denoise(clip.uncond_context, None))
         return jnp.stack(branches)
 
-    def step(variables, clip, tables, i, latents, state, noise):
-        frames, t = latents.shape[0], tables.timesteps[i]
-        index, weight = (
-            rearrange(table[i], "(n w) s -> n w s", w=window_batch)
-            for table in (tables.index, tables.weight)
-        )
+    def step(variables, clip, pose, latents, t, index, weight, total):
+        predicted = predict(variables, clip, pose, latents, t, index)
+        spread = partial(_windows_to_frames, frames=latents.shape[0])
+        return total + jax.vmap(spread, (0, None, None))(predicted, index, weight)
 
-        def accumulate(total, window):
-            predicted = predict(variables, clip, latents, t, window[0])
-            spread = partial(_windows_to_frames, frames=frames)
-            return total + jax.vmap(spread, (0, None, None))(predicted, *window), None
+    return step
 
-        every_index, every_weight = tables.index[i], tables.weight[i]
-        ones = jnp.ones_like(every_weight)
-        count = _windows_to_frames(ones, every_index, every_weight, frames)
-        zero = jnp.zeros((2 if guidance.scale > 1 else 1, *latents.shape), jnp.float32)
-        total, _ = jax.lax.scan(accumulate, zero, (index, weight))
+
+def make_update(solver: Solver, guidance: Guidance) -> Callable[..., tuple[Array, Any]]:
+    """The pure end of a step: (table, i, total, count, latents, state, noise) -> (latents, state).
+
+    total: weighted sums over all windows, `branch f h w c`; count: the sums of weights, `f`.
+    """
+
+    def update(table, i, total, count, latents, state, noise):
         mean = total / count[:, None, None, None]
         output = mean[0]
         if guidance.scale > 1:
             output = classifier_free_guidance(mean[1], mean[0], guidance.scale)
         if guidance.scale > 1 and guidance.rescale > 0:
             output = rescale_guidance(output[None], mean[:1], guidance.rescale)[0]
-        x, state = solver.step(tables.solver, i, latents[None], output[None], state, noise)
+        x, state = solver.step(table, i, latents[None], output[None], state, noise)
         return x[0], state
 
-    return step
+    return update
 
 
-def _shapes(tree: Any) -> tuple:
-    return tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(tree))
+def window_poses(
+    pipeline: Pipeline, pose: np.ndarray, plan: WindowPlan, window_batch: int
+) -> Callable[[np.ndarray], Pose]:
+    """What gives the pose of a batch of windows with the index `w s`.
 
-
-def guide_windows(
-    pipeline: Pipeline, clip: ClipState, plan: WindowPlan, window_batch: int
-) -> ClipState:
-    """`clip` with the guidance of its windows, if one batch of windows serves all steps."""
-    if not plan.shared or plan.index.shape[1] != window_batch:
-        return clip
+    That is their guidance, made once, if one batch of windows serves all steps; else their
+    features, sent from the host each time.
+    """
     by_window = NamedSharding(pipeline.mesh, PartitionSpec("data"))
-    features = jax.device_put(clip.pose[plan.index[0]], by_window)
-    guidance = pipeline.call("model", "guide", features)
-    return clip._replace(guidance=guidance)
+
+    def features(index: np.ndarray) -> Array:
+        return jax.device_put(pose[index], by_window)
+
+    if not plan.shared or plan.index.shape[1] != window_batch:
+        return features
+    guidance = pipeline.call("model", "guide", features(plan.index[0]))
+    return lambda _: guidance
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A clip's denoising: what goes into its two programs, and the programs."""
+
+    pipeline: Pipeline
+    clip: ClipState
+    plan: WindowPlan
+    solver: Solver
+    guidance: Guidance
+    window_batch: int
+    key: Array
+    poses: Callable[[np.ndarray], Pose]
+
+    def window_inputs(self, i: int, latents: Array, total: Array, window: tuple) -> tuple:
+        t = jnp.int32(self.solver.timesteps[i])
+        t, index, weight = self.pipeline.everywhere((t, *window))
+        constant = self.clip._replace(pose=None)
+        pose = self.poses(window[0])
+        return self.pipeline.variables, constant, pose, latents, t, index, weight, total
+
+    def update_inputs(self, i: int, latents: Array, total: Array, state: Any) -> tuple:
+        noise = None
+        if self.solver.stochastic:
+            noise = frame_noise(jax.random.fold_in(self.key, i), latents.shape)[None]
+        numbers = (self.solver.table, jnp.int32(i), self.plan.count[i], noise)
+        table, i, count, noise = self.pipeline.everywhere(numbers)
+        return table, i, total, count, latents, state, noise
+
+    def zero(self, latents: Array) -> Array:
+        branches = 2 if self.guidance.scale > 1 else 1
+        return self.pipeline.everywhere(jnp.zeros((branches, *latents.shape), jnp.float32))
+
+    def windows(self, i: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return self.plan.batches(i, self.window_batch)
+
+    def compile(self, latents: Array, state: Any) -> tuple[Callable, Callable]:
+        """Both programs, for these shapes; those of an earlier clip where they are the same."""
+        pipeline, total = self.pipeline, self.zero(latents)
+        window = make_window_step(pipeline.model, self.guidance, pipeline.mesh)
+        inputs = self.window_inputs(0, latents, total, next(self.windows(0)))
+        name = ("window", self.guidance)
+        first = _compiled(pipeline, name, window, (7,), inputs)
+        inputs = self.update_inputs(0, latents, total, state)
+        name = (self.solver.name, self.solver.stochastic, self.guidance)
+        update = make_update(self.solver, self.guidance)
+        return first, _compiled(pipeline, name, update, (4, 5), inputs)
+
+
+def _compiled(
+    pipeline: Pipeline, name: tuple, program: Callable, donated: tuple[int, ...], inputs: tuple
+) -> Callable:
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(inputs))
+    if (name, shapes) not in pipeline.compiled:
+        replicated = NamedSharding(pipeline.mesh, PartitionSpec())
+        jit = jax.jit(program, donate_argnums=donated, out_shardings=replicated)
+        with pipeline.precision():
+            pipeline.compiled[name, shapes] = jit.lower(*inputs).compile()
+    return pipeline.compiled[name, shapes]
 
 
 def denoise_clip(
@@ -171,35 +226,27 @@ def denoise_clip(
     `window_batch` divides the plan's windows and is a multiple of the mesh's devices. `key` feeds
     the noise of stochastic solvers only.
     """
-    clip = guide_windows(pipeline, clip, plan, window_batch)
-    tables = StepTables(solver.timesteps, plan.index, plan.weight, solver.table)
-    tables, latents = pipeline.everywhere((tables, jnp.array(initial, jnp.float32)))
+    assert clip.pose is not None
+    poses = window_poses(pipeline, clip.pose, plan, window_batch)
+    run = _Run(pipeline, clip, plan, solver, guidance, window_batch, key, poses)
+    latents = pipeline.everywhere(jnp.array(initial, jnp.float32))
     state = pipeline.everywhere(solver.init(latents[None]))
-    replicated = NamedSharding(pipeline.mesh, PartitionSpec())
-
-    def arguments(i: int, latents: Array, state: Any) -> tuple:
-        noise = None
-        if solver.stochastic:
-            noise = frame_noise(jax.random.fold_in(key, i), latents.shape)[None]
-        inputs = pipeline.everywhere((jnp.int32(i), noise))
-        return pipeline.variables, clip, tables, inputs[0], latents, state, inputs[1]
-
     with tqdm(total=len(solver.timesteps), unit="step", disable=not progress) as bar:
         bar.set_description("compiling")
         started = time.perf_counter()
-        first = arguments(0, latents, state)
-        program = (solver.name, solver.stochastic, guidance, window_batch, _shapes(first[1:]))
-        if program not in pipeline.compiled:
-            step = make_step(pipeline.model, solver, guidance, window_batch, pipeline.mesh)
-            jit = jax.jit(step, donate_argnums=(4, 5), out_shardings=replicated)
-            pipeline.compiled[program] = jit.lower(*first).compile()
+        window_step, update = run.compile(latents, state)
         compile_seconds = time.perf_counter() - started
         bar.set_description(f"denoising (compiled in {compile_seconds:.1f} s)")
         bar.reset()
         seconds = []
         for i in range(len(solver.timesteps)):
             started = time.perf_counter()
-            latents, state = pipeline.compiled[program](*arguments(i, latents, state))
+            total = run.zero(latents)
+            for window in run.windows(i):
+                total = window_step(*run.window_inputs(i, latents, total, window))
+                # Or the next windows' features would pile up on the devices.
+                jax.block_until_ready(total)
+            latents, state = update(*run.update_inputs(i, latents, total, state))
             jax.block_until_ready(latents)
             seconds.append(time.perf_counter() - started)
             if on_step:

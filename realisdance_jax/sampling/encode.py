@@ -1,4 +1,7 @@
-"""What a clip needs before and after denoising: conditions, reference and pictures."""
+"""What a clip needs before and after denoising: conditions, reference and pictures.
+
+What grows with the clip stays on the host; the devices hold one chunk of frames at a time.
+"""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -11,9 +14,10 @@ import numpy as np
 from realisdance_jax.models.dinov2 import zero_image
 from realisdance_jax.sampling.denoise import ClipState
 from realisdance_jax.sampling.pipeline import Pipeline
-from realisdance_jax.shapes import Array, Float, UInt8
+from realisdance_jax.shapes import Float, UInt8, typechecked
 
 
+@typechecked
 @dataclass(frozen=True, eq=False)
 class Clip:
     """Inputs at the target size.
@@ -27,11 +31,12 @@ class Clip:
     conditions: Iterable[Float[np.ndarray, "H W c"]]
 
 
+@typechecked
 @dataclass(frozen=True, eq=False)
 class EncodedConditions:
-    """features: `f h w c` on the device. gates: `f h w k` in (0, 1). pictures: `f H W c`."""
+    """features: in the compute dtype. gates: in (0, 1). pictures: 0..255. All on the host."""
 
-    features: Array
+    features: Float[np.ndarray, "f h w d"]
     gates: Float[np.ndarray, "f h w k"]
     pictures: UInt8[np.ndarray, "f H W c"]
 
@@ -47,6 +52,18 @@ def _chunks(frames: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarra
         yield np.stack(group + group[-1:] * (full - len(group))), len(group)
 
 
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """The parts as one array; empties the list, so that nothing is held twice."""
+    parts.reverse()
+    joined = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+    done = 0
+    while parts:
+        part = parts.pop()
+        joined[done : done + len(part)] = part
+        done += len(part)
+    return joined
+
+
 def encode_conditions(
     pipeline: Pipeline, conditions: Iterable[np.ndarray], chunk: int
 ) -> EncodedConditions:
@@ -54,15 +71,18 @@ def encode_conditions(
     features, gates, pictures = [], [], []
     for batch, count in _chunks(conditions, chunk):
         part, gate = pipeline.call("model", "encode_pose", pipeline.everywhere(batch[None]))
-        features.append(part[0, :count])
+        features.append(np.array(part[0, :count]))
         gates.append(np.asarray(gate[0, :count], np.float32))
         pictures.append((batch[:count] * 255).astype(np.uint8))
-    joined = pipeline.everywhere(jnp.concatenate(features))
-    return EncodedConditions(joined, np.concatenate(gates), np.concatenate(pictures))
+    return EncodedConditions(_joined(features), _joined(gates), _joined(pictures))
 
 
+@typechecked
 def encode_reference(
-    pipeline: Pipeline, clip: Clip, uncond: Literal["fake", "image"], pose: Array
+    pipeline: Pipeline,
+    clip: Clip,
+    uncond: Literal["fake", "image"],
+    pose: Float[np.ndarray, "f h w d"],
 ) -> ClipState:
     """Image tokens of both guidance branches and the reference K/V (parity.md: H4)."""
     image, reference = pipeline.everywhere((clip.encoder_image[None], clip.reference[None]))
@@ -76,7 +96,8 @@ def encode_reference(
     latents = pipeline.call("vae", "encode", reference)
     features = pipeline.call("model", "encode_reference", latents, context)
     kv = pipeline.call("model", "reference_kv", features)
-    return pipeline.everywhere(ClipState(context, absent, kv, pose))
+    context, absent, kv = pipeline.everywhere((context, absent, kv))
+    return ClipState(context, absent, kv, pose)
 
 
 def decode_frames(

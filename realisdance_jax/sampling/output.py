@@ -1,7 +1,6 @@
 """An animation on disk: video, side-by-side video, frames, gate heat maps, sheet, latents."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,38 +8,15 @@ import cv2
 import numpy as np
 
 from realisdance_jax.data.images import contact_sheet, hstack_panels, save_png
+from realisdance_jax.data.sound import add_sound
 from realisdance_jax.data.video_io import VideoWriter
 from realisdance_jax.sampling.sampler import Animation
+from realisdance_jax.sampling.targets import check_frames, latents_paths, output_paths
 from realisdance_jax.shapes import Float, UInt8
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import atomic_output
 
 LABELS = {"dwpose": "DWPose", "hamer": "HaMeR", "smpl": "SMPL-CS"}
-
-
-def beside(path: Path, kind: str, suffix: str | None = None) -> Path:
-    """`video.mp4` -> `video_kind.mp4`, or with another suffix."""
-    return path.with_name(f"{path.stem}_{kind}{path.suffix if suffix is None else suffix}")
-
-
-def check_output(path: Path, suffix: str) -> None:
-    """Raise `UserError` unless a file `path` ending in `suffix` can be made; touches nothing."""
-    if path.suffix.lower() != suffix:
-        raise UserError(f"{path}: expected a name ending in {suffix}")
-    if os.path.isdir(path):
-        raise UserError(f"{path}: expected a file to write, found a folder")
-    check_folder(path.absolute().parent)
-
-
-def check_folder(folder: Path) -> None:
-    """Raise `UserError` unless files can be made in `folder`, itself made if need be."""
-    nearest = folder.absolute()
-    while not os.path.lexists(nearest):
-        nearest = nearest.parent
-    if not os.path.isdir(nearest):
-        raise UserError(f"{folder}: expected a folder to write to, found the file {nearest}")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"{folder}: cannot write there (no permission in {nearest})")
 
 
 def tags(animation: Animation) -> dict[str, str]:
@@ -76,23 +52,30 @@ def write_outputs(
     side_by_side: bool = True,
     gates: bool = False,
     frames: bool = False,
+    audio: Path | None = None,
 ) -> list[Path]:
     """Write the video and, beside it, what else was asked for; each whole or not at all.
 
+    audio: film or sound file whose sound the video gets, copied as it is; not the others.
     Returns the paths: `out`, `*_side_by_side.mp4`, `*_gates.mp4`, the folder `*_frames`.
     """
-    paths = [out]
-    _write_video(out, animation, animation.frame)
+    paths = output_paths(out, side_by_side=side_by_side, gates=gates, frames=frames)
+    if audio is None:
+        _write_video(out, animation, animation.frame)
+    else:
+        with atomic_output(out) as partial:
+            silent = partial.with_name(f"silent_{partial.name}")
+            _write_video(silent, animation, animation.frame)
+            add_sound(silent, audio, partial, tags(animation))
     if side_by_side:
-        paths.append(beside(out, "side_by_side"))
-        _write_video(paths[-1], animation, lambda i: hstack_panels(panels(animation, i)))
+        _write_video(
+            paths["side_by_side"], animation, lambda i: hstack_panels(panels(animation, i))
+        )
     if gates:
-        paths.append(beside(out, "gates"))
-        _write_video(paths[-1], animation, lambda i: gate_map(animation, i))
+        _write_video(paths["gates"], animation, lambda i: gate_map(animation, i))
     if frames:
-        paths.append(beside(out, "frames", ""))
-        _write_frames(paths[-1], animation)
-    return paths
+        _write_frames(paths["frames"], animation)
+    return list(paths.values())
 
 
 def _write_video(
@@ -105,6 +88,7 @@ def _write_video(
 
 
 def _write_frames(folder: Path, animation: Animation) -> None:
+    check_frames(folder)
     with atomic_output(folder) as partial:
         partial.mkdir()
         for i in range(len(animation.video)):
@@ -132,15 +116,19 @@ def load_latents(path: Path) -> Float[np.ndarray, "f h w c"]:
         raise UserError(f"{path}: expected a .npy of numbers, found {reason}") from None
     if array.ndim != 5 or array.shape[0] != 1 or not array.size:
         raise UserError(f"{path}: expected latents of shape (1, c, f, h, w), found {array.shape}")
-    if array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise UserError(f"{path}: expected finite floats, found {array.dtype} or non-finite values")
-    return np.moveaxis(array[0], 0, -1).astype(np.float32)
+    if array.dtype.kind != "f":
+        raise UserError(f"{path}: expected floats, found {array.dtype}")
+    with np.errstate(over="ignore"):
+        latents = array.astype(np.float32)
+    if not np.isfinite(latents).all():
+        raise UserError(f"{path}: expected finite values in float32, found non-finite ones")
+    return np.moveaxis(latents[0], 0, -1)
 
 
 def save_latents(path: Path, animation: Animation) -> list[Path]:
     """Initial latents at `path`, denoised ones at `*_final.npy`, as `load_latents` reads them."""
-    paths = [path, beside(path, "final")]
+    paths = latents_paths(path)
     for target, latents in zip(paths, (animation.initial, animation.latents), strict=True):
         with atomic_output(target) as partial, open(partial, "wb") as file:
             np.save(file, np.moveaxis(latents, -1, 0)[None])
-    return paths
+    return list(paths)

@@ -1,6 +1,7 @@
 """Loaded weights and the networks that use them."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from realisdance_jax.checkpoints.weights import Manifest, load_component, merge, read_manifest
+from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.models.vae import VAE
@@ -18,6 +20,7 @@ from realisdance_jax.parallel.mesh import make_mesh
 from realisdance_jax.utils.errors import UserError
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+Network = Literal["model", "dino", "vae"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,16 @@ class Pipeline:
         """`tree` as arrays replicated over the mesh."""
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
-    def call(self, network: Literal["model", "dino", "vae"], method: str, *inputs: Any) -> Any:
+    def precision(self, network: Network = "model") -> AbstractContextManager:
+        """What to trace a network in: float32 stays float32 in products.
+
+        GPUs and TPUs would otherwise round the factors to TF32 or bfloat16.
+        """
+        dtype = self.model.compute.dtype if network == "model" else jnp.float32
+        full = jnp.dtype(dtype) == jnp.float32
+        return jax.default_matmul_precision("highest") if full else nullcontext()
+
+    def call(self, network: Network, method: str, *inputs: Any) -> Any:
         """Run a method of a network on its variables and `inputs`, jitted."""
         module, variables = {
             "model": (self.model, self.variables),
@@ -57,7 +69,8 @@ class Pipeline:
             is_vae = isinstance(module, VAE)
             pure = getattr(module, method) if is_vae else partial(module.apply, method=method)
             self.compiled[network, method] = jax.jit(pure)
-        return self.compiled[network, method](variables, *inputs)
+        with self.precision(network):
+            return self.compiled[network, method](variables, *inputs)
 
 
 def load(
@@ -67,7 +80,8 @@ def load(
 
     Args:
       folder: the weights.
-      dtype: compute and storage type of the networks but VAE and DINOv2: float32 or bfloat16.
+      dtype: what the networks but VAE and DINOv2 compute in, and store kernels in: float32 (exact:
+        no TF32, no bfloat16 passes) or bfloat16.
       devices: windows are spread over them; all by default.
 
     Raises `UserError` for an incomplete or damaged folder.
@@ -87,9 +101,9 @@ def load(
 
     return Pipeline(
         manifest,
-        RealisDance(manifest.model, DTYPES[dtype]),
+        RealisDance(manifest.model, Compute(DTYPES[dtype], mesh=mesh)),
         merge(*(component(name, DTYPES[dtype]) for name in COMPONENTS)),
-        DinoV2(manifest.model.dino),
+        DinoV2(manifest.model.dino, Compute(mesh=mesh)),
         component("image_encoder"),
         VAE(manifest.model.vae),
         component("vae")["params"],

@@ -2,9 +2,9 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from realisdance_jax.checkpoints.weights import Manifest
 from realisdance_jax.data.images import read_image
 from realisdance_jax.data.transforms import crop_resize, dino_size, imagenet_normalise, to_signed
 from realisdance_jax.diffusion.solvers import make_solver
@@ -27,7 +28,7 @@ from realisdance_jax.sampling.encode import (
 )
 from realisdance_jax.sampling.pipeline import Pipeline, load
 from realisdance_jax.sampling.windows import WindowPlan, plan_windows
-from realisdance_jax.shapes import Array, Float, UInt8
+from realisdance_jax.shapes import Array, Float, UInt8, typechecked
 from realisdance_jax.utils.errors import UserError
 
 __all__ = ["Animation", "SampleConfig", "animate", "load", "sample_clip"]
@@ -35,6 +36,7 @@ __all__ = ["Animation", "SampleConfig", "animate", "load", "sample_clip"]
 Say = Callable[[str], None]
 
 
+@typechecked
 @dataclass(frozen=True, eq=False)
 class Animation:
     """A sampled clip.
@@ -47,7 +49,7 @@ class Animation:
 
     video: Float[np.ndarray, "f H W 3"]
     reference: UInt8[np.ndarray, "H W 3"]
-    pictures: UInt8[np.ndarray, "f H W c"]
+    pictures: UInt8[np.ndarray, "f H W d"]
     gates: Float[np.ndarray, "f h w k"]
     initial: Float[np.ndarray, "f h w c"]
     latents: Float[np.ndarray, "f h w c"]
@@ -61,24 +63,34 @@ class Animation:
         return (self.video[i] * 255).astype(np.uint8)
 
 
-def choose_windows(pipeline: Pipeline, config: SampleConfig, frames: int) -> tuple[WindowPlan, int]:
-    """Windows of every step and how many go into one call.
+def check_config(manifest: Manifest, config: SampleConfig, frames: int | None = None) -> None:
+    """Raise `UserError` when the options do not suit the weights, of which only this is needed.
 
-    An image-stage model sees one frame at a time. Raises `UserError` when windows are longer than
-    the motion modules' position tables.
+    That is the solver, and windows longer than the motion modules' position tables. frames: of the
+    clip; None if not yet known, which leaves the windows for later.
     """
-    devices = pipeline.mesh.shape["data"]
-    batch = -(-config.window_batch // devices) * devices
-    motion = pipeline.manifest.model.motion
-    if motion is None:
-        return plan_windows("blend", config.steps, frames, 1, 1, 0, batch), batch
-    if min(config.window_size, frames) > motion.max_frames:
+    make_solver(config.solver, manifest.schedule, config.steps, config.spacing, config.eta)
+    motion = manifest.model.motion
+    if motion and frames is not None and min(config.window_size, frames) > motion.max_frames:
         raise UserError(
             f"window size: expected at most {motion.max_frames} frames (positions of these "
             f"weights' motion modules), found {config.window_size}"
         )
+
+
+def choose_windows(pipeline: Pipeline, config: SampleConfig, frames: int) -> tuple[WindowPlan, int]:
+    """Windows of every step and how many go into one call: no more than there are.
+
+    An image-stage model sees one frame at a time.
+    """
     sizes = (config.window_size, config.window_stride, config.window_overlap)
-    return plan_windows(config.windows, config.steps, frames, *sizes, batch), batch
+    plan = partial(plan_windows, config.windows, config.steps, frames, *sizes)
+    if pipeline.manifest.model.motion is None:
+        plan = partial(plan_windows, "blend", config.steps, frames, 1, 1, 0)
+    windows = plan()
+    most, devices = windows.index.shape[1], pipeline.mesh.shape["data"]
+    batch = -(-min(config.window_batch, most) // devices) * devices
+    return (windows if batch == 1 else plan(batch)), batch
 
 
 def _decode(
@@ -118,6 +130,7 @@ def _initial_latents(
     return initial
 
 
+@typechecked
 def sample_clip(
     pipeline: Pipeline,
     clip: Clip,
@@ -136,8 +149,11 @@ def sample_clip(
     uncond = config.uncond or manifest.uncond
     solver = make_solver(config.solver, manifest.schedule, config.steps, config.spacing, config.eta)
     noise_key, step_key = jax.random.split(jax.random.key(config.seed))
+    known = len(clip.conditions) if isinstance(clip.conditions, Sized) else None
+    check_config(manifest, config, known)
     encoded = encode_conditions(pipeline, clip.conditions, config.chunk)
     frames, h, w = encoded.features.shape[:3]
+    check_config(manifest, config, frames)
     plan, batch = choose_windows(pipeline, config, frames)
     shape = (frames, h, w, manifest.model.unet.in_channels)
     initial = _initial_latents(initial, noise_key, shape)
@@ -160,12 +176,13 @@ def sample_clip(
         settings={
             **dataclasses.asdict(config),
             "uncond": uncond,
-            "dtype": jnp.dtype(pipeline.model.dtype).name,
+            "dtype": jnp.dtype(pipeline.model.compute.dtype).name,
             "weights": manifest.weight_hash,
         },
     )
 
 
+@typechecked
 def animate(
     pipeline: Pipeline,
     reference: str | Path,
@@ -197,6 +214,7 @@ def animate(
     """
     config = config or SampleConfig()
     driver = open_driver(dwpose, hamer, smpl, config, trim)
+    check_config(pipeline.manifest, config, len(driver.indices))
     picture = read_image(reference, alpha)
     clip = Clip(
         to_signed(crop_resize(picture, config.size)),

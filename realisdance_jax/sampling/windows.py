@@ -1,6 +1,7 @@
 """Overlapping windows over the frames of a long video, planned on the host for all steps."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,13 +18,20 @@ class WindowPlan:
 
     index: (steps, windows, size) frame numbers. weight: same shape, 0 in windows that only pad the
     count to a multiple of the window batch and on all but the last repeat of a frame in a window.
-    The result at a frame is sum(weight * window value) / sum(weight); that sum is never 0.
-    shared: all steps have the same windows.
+    The result at a frame is sum(weight * window value) / count; count: (steps, frames), the sum of
+    the frame's weights, never 0. shared: all steps have the same windows.
     """
 
-    index: Int[np.ndarray, "n w f"]
-    weight: Float[np.ndarray, "n w f"]
+    index: Int[np.ndarray, "n w s"]
+    weight: Float[np.ndarray, "n w s"]
+    count: Float[np.ndarray, "n f"]
     shared: bool
+
+    def batches(self, step: int, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Index and weight of a step's windows, `size` windows at a time."""
+        for start in range(0, self.index.shape[1], size):
+            chosen = slice(start, start + size)
+            yield self.index[step, chosen], self.weight[step, chosen]
 
 
 def _require(what: str, value: int, least: int) -> None:
@@ -132,4 +140,6 @@ def plan_windows(
         index[i, : len(windows)] = windows
         for k, window in enumerate(windows):
             weight[i, k] = triangular_weights(length) if kind == "blend" else last_repeat(window)
-    return WindowPlan(index, weight, all(windows == lists[0] for windows in lists))
+    count = np.zeros((steps, num_frames), np.float32)
+    np.add.at(count, (np.arange(steps)[:, None, None], index), weight)
+    return WindowPlan(index, weight, count, all(windows == lists[0] for windows in lists))

@@ -11,6 +11,7 @@ import pickle
 import pickletools
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -87,10 +88,37 @@ def _checked(kind: Any, shape: Any, raw: Any) -> tuple[np.dtype, bytes]:
     return kind.dtype, bytes(raw)
 
 
-def _reconstruct(cls: object, shape: object, code: object) -> _Array:
+class _Objects:
+    """What `numpy.dtype("O")` becomes where arrays of objects are allowed."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _any_dtype(code: str, *flags: object) -> _Objects | _Dtype:
+    return _Objects() if code in ("O", "O4", "O8") else _Dtype(code, *flags)
+
+
+class _AnyArray(_Array):
+    """Like `_Array`, but may also hold one row of whatever else the pickle may hold."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, _, items = state
+        if not isinstance(kind, _Objects):
+            super().__setstate__(state)
+            return
+        # numpy reads as many items as the shape says, whatever the list has.
+        if type(items) is not list or not isinstance(shape, tuple) or shape != (len(items),):
+            raise pickle.UnpicklingError("an array of objects that is no plain row")
+        np.ndarray.__setstate__(self, (1, shape, np.dtype(object), False, items))  # type: ignore
+
+
+def _reconstruct(made: type[_Array], cls: object, shape: object, code: object) -> _Array:
     if cls is not _NDARRAY:
         raise pickle.UnpicklingError("an array of a foreign class")
-    return np.ndarray.__new__(_Array, (0,), np.int8)
+    return np.ndarray.__new__(made, (0,), np.int8)
 
 
 def _from_buffer(raw: Any, kind: Any, shape: Any, order: Any) -> _Array:
@@ -133,10 +161,20 @@ NUMPY_GLOBALS: Allowed = {
         (f"{package}.{module}", name): Guarded(function)
         for package in ("numpy.core", "numpy._core")
         for module, name, function in (
-            ("multiarray", "_reconstruct", _reconstruct),
+            ("multiarray", "_reconstruct", partial(_reconstruct, _Array)),
             ("multiarray", "scalar", _scalar),
             ("numeric", "_frombuffer", _from_buffer),
         )
+    },
+}
+
+#: The same, and rows of anything else allowed, as `numpy.save` pickles a list of dicts.
+OBJECT_ARRAY_GLOBALS: Allowed = {
+    **NUMPY_GLOBALS,
+    ("numpy", "dtype"): Guarded(_any_dtype),
+    **{
+        (f"{package}.multiarray", "_reconstruct"): Guarded(partial(_reconstruct, _AnyArray))
+        for package in ("numpy.core", "numpy._core")
     },
 }
 

@@ -11,6 +11,10 @@ from realisdance_jax.utils.errors import UserError
 Flat = dict[str, Any]
 """Leaves by their path joined with `/`, collection first: `params/unet_main/conv_in/kernel`."""
 
+NO_GRADIENT = "(no gradient)"
+"""Stands in a table for the parameters of the reference UNet behind its last used tokens, whose
+names depend on the model (parity.md: no gradient)."""
+
 
 def flatten(variables: Mapping) -> Flat:
     """Leaves by joined path."""

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from realisdance_jax.data.blobs import Blob
 from realisdance_jax.data.images import save_png
 from realisdance_jax.data.video_io import VideoWriter, probe_video, read_frames, read_metadata
 from realisdance_jax.utils.errors import UserError
@@ -202,6 +203,66 @@ def test_a_cut_between_two_frames_is_detected(noise):
     noise.write_bytes(noise.read_bytes()[: starts[7]])
     assert "expected 12 frames, found 7" in refusal(probe_video, noise)
     assert "expected 12 frames" in refusal(read_all, noise)
+
+
+CONTAINERS = {
+    "matroska": "libx264",
+    "webm": "libvpx",
+    "flv": "libx264",
+    "avi": "mpeg4",
+    "gif": "gif",
+    "mpegts": "libx264",
+}
+
+
+def encoded(path: Path, kind: str, codec: str, sound: bool = False) -> bytes:
+    """Twelve frames of noise in another container."""
+    random = np.random.default_rng(0)
+    with av.open(str(path), "w", format=kind) as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.height, stream.width = SIZE
+        stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+        if sound:
+            voice = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 12000), np.int16), "s16", "mono")
+            silence.sample_rate = 8000
+            container.mux(voice.encode(silence))
+            container.mux(voice.encode())
+        for _ in range(12):
+            picture = random.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_other_containers_are_not_accepted_cut_short(kind, tmp_path):
+    path = tmp_path / f"a.{kind}"
+    data = encoded(path, kind, CONTAINERS[kind])
+    assert probe_video(path).frames == 12
+    assert len(read_all(Blob(data, "memory"))) == 12
+    for share in (0.5, 0.95):
+        path.write_bytes(data[: int(len(data) * share) // 188 * 188 + 100])
+        assert "truncated" in refusal(probe_video, path)
+        assert "truncated" in refusal(read_all, path)
+        with pytest.raises(UserError, match=r"memory: .*truncated"):
+            read_all(Blob(path.read_bytes(), "memory"))
+        assert next(read_frames(path, [0])).shape == (*SIZE, 3)
+
+
+def test_a_cut_between_two_frames_of_other_containers_is_detected(tmp_path):
+    for kind in ("matroska", "avi"):
+        path = tmp_path / kind
+        data = encoded(path, kind, CONTAINERS[kind])
+        with av.open(str(path)) as container:
+            starts = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
+        path.write_bytes(data[: starts[11]])
+        assert "truncated" in refusal(probe_video, path)
+
+
+def test_sound_that_outlasts_the_pictures_is_no_cut(tmp_path):
+    encoded(tmp_path / "a.mkv", "matroska", "libx264", sound=True)
+    assert probe_video(tmp_path / "a.mkv").frames == 12
 
 
 def test_a_file_without_its_index_is_refused(noise):

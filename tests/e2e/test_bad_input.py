@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from realisdance_jax import sample
-from realisdance_jax.data.video_io import VideoWriter
+from realisdance_jax.data.images import save_png
+from realisdance_jax.data.video_io import VideoWriter, read_frames
 
 
 class Touch:
@@ -47,9 +48,6 @@ def bad(tmp_path, clip) -> Path:
 def refused(command, monkeypatch, clip, bad, tmp_path):
     """The line that answers these words after good ones; reading weights is an error."""
 
-    def load(folder, dtype):
-        raise AssertionError("weights were read")
-
     def refused(*words, out: Path | None = None) -> str:
         out = out or tmp_path / "videos" / "out.mp4"
         before = sorted(tmp_path.rglob("*"))
@@ -58,7 +56,7 @@ def refused(command, monkeypatch, clip, bad, tmp_path):
         assert sorted(tmp_path.rglob("*")) == before
         return line
 
-    monkeypatch.setattr(sample, "load", load)
+    monkeypatch.setattr(sample, "load", unread)
     return refused
 
 
@@ -86,8 +84,8 @@ def refused(command, monkeypatch, clip, bad, tmp_path):
         (["--steps", "0"], ["steps: expected 1 to 1000", "0"]),
         (["--steps", "2000"], ["steps: expected 1 to 1000", "2000"]),
         (["--steps", "many"], ["--steps", "'many'"]),
-        (["--guidance", "nan"], ["guidance: expected 1.0 to 100.0", "nan"]),
-        (["--guidance", "-3"], ["guidance: expected 1.0 to 100.0", "-3"]),
+        (["--guidance", "nan"], ["guidance: expected 0.0 to 100.0", "nan"]),
+        (["--guidance", "-3"], ["guidance: expected 0.0 to 100.0", "-3"]),
         (["--solver", "euler"], ["--solver", "'euler'", "'ddim', 'dpm++', 'unipc'"]),
         (["--guidence", "3"], ["'--guidence'", "did you mean '--guidance'?"]),
         (["--root", "{bad}"], ["--root without --ref"]),
@@ -167,11 +165,13 @@ def test_latents_of_another_shape(command, monkeypatch, pipelines, weights, clip
     assert [path.name for path in tmp_path.iterdir()] == ["z.npy"]
 
 
-def test_windows_beyond_the_position_tables(
-    command, monkeypatch, pipelines, weights, clip, tmp_path
-):
-    """The tiny model's motion modules know six positions."""
-    monkeypatch.setattr(sample, "load", pipelines)
+def unread(folder, dtype):
+    raise AssertionError("weights were read")
+
+
+def test_windows_beyond_the_position_tables(command, monkeypatch, weights, clip, tmp_path):
+    """The tiny model's motion modules know six positions; its config.json says so."""
+    monkeypatch.setattr(sample, "load", unread)
     frames = tmp_path / "driver.mp4"
     with VideoWriter(frames, 24, (64, 48)) as writer:
         for _ in range(7):
@@ -181,6 +181,27 @@ def test_windows_beyond_the_position_tables(
     line = command(*files, *options).refusal
     assert "window size: expected at most 6 frames" in line
     assert [path.name for path in tmp_path.iterdir()] == ["driver.mp4"]
+
+
+def test_no_output_takes_the_place_of_an_input(refused, clip, tmp_path):
+    """The folder of frames beside dance.mp4 is the driver itself; final latents go to an input."""
+    driver = tmp_path / "dance_frames"
+    driver.mkdir()
+    for i, frame in enumerate(read_frames(clip.hamer)):
+        save_png(driver / f"{i:06d}.png", frame)
+    words = ("--hamer", driver, "--save-frames")
+    assert "dance_frames: expected a folder to write, found an input" in refused(
+        *words, out=tmp_path / "dance.mp4"
+    )
+    assert len(list(driver.iterdir())) == 6
+    latents = tmp_path / "z_final.npy"
+    np.save(latents, np.zeros((1, 4, 3, 5, 7), np.float32))
+    given = ("--init-latents", latents, "--dump-latents", tmp_path / "z.npy")
+    assert "z_final.npy: expected a file to write" in refused("--hamer", clip.hamer, *given)
+    (tmp_path / "other_frames").mkdir()
+    (tmp_path / "other_frames" / "thesis.tex").touch()
+    words = ("--hamer", clip.hamer, "--save-frames")
+    assert "found thesis.tex" in refused(*words, out=tmp_path / "other.mp4")
 
 
 def test_as_a_program(clip, bad, tmp_path):

@@ -136,9 +136,10 @@ def test_conditions_and_reference_matter(latents, clip, tmp_path):
 
 
 def test_guidance(latents):
-    """Off at 1, whatever the unconditional branch; above, the branch matters."""
+    """Off up to 1, whatever the unconditional branch; above, the branch matters."""
     fake, image = ("--uncond", "fake"), ("--uncond", "image")
     np.testing.assert_array_equal(latents(*fake), latents(*image))
+    np.testing.assert_array_equal(latents(*fake), latents("--guidance", 0.5))
     guided = latents("--guidance", 2)
     np.testing.assert_array_equal(guided, latents("--guidance", 2, *fake))
     others = [("--guidance", 1), ("--guidance", 2, *image)]
@@ -248,6 +249,30 @@ def test_folder_of_cases(command, clip, weights, tmp_path, layout):
     assert lines[2].endswith("2 cases failed: a, c")
     assert ended.out.splitlines()[-1] == "1 of 3 cases animated"
     assert sorted(path.name for path in out.iterdir()) == ["b.mp4", "b_side_by_side.mp4"]
+
+
+@pytest.mark.usefixtures("run")
+def test_no_case_stops_the_others(command, monkeypatch, clip, weights, tmp_path):
+    """Not one with two files for a thing, and not one that runs into a mistake of this program."""
+    root, out = tmp_path / "root", tmp_path / "videos"
+    make_cases(root, "{case}/{kind}", clip, **dict.fromkeys("abc", ("ref", "hamer")))
+    shutil.copy(clip.hamer, root / "a" / "hamer.avi")
+    inner = sample.animate
+
+    def animate(pipeline, reference, *others, **options):
+        if reference.parent.name == "b":
+            raise ZeroDivisionError("by\nzero")
+        return inner(pipeline, reference, *others, **options)
+
+    monkeypatch.setattr(sample, "animate", animate)
+    ended = command("--weights", weights, "--root", root, "--out", out, *OPTIONS)
+    assert ended.code == 2
+    lines = [line for line in ended.err.splitlines() if line.startswith("error:")]
+    assert lines[0].startswith(f"error: a: {root}/a/hamer.mp4: expected one file of this name")
+    assert lines[1] == "error: b: ZeroDivisionError('by\\nzero')"
+    assert lines[2].endswith("2 cases failed: a, b")
+    assert ended.err.count("Traceback (most recent call last)") == 1
+    assert sorted(path.name for path in out.iterdir()) == ["c.mp4", "c_side_by_side.mp4"]
 
 
 def test_from_python(pipelines, weights, clip):

@@ -1,5 +1,6 @@
 """Folders of cases in both layouts."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -67,10 +68,17 @@ def test_a_case_without_a_picture_is_not_passed_over(tmp_path, layout):
 
 
 @pytest.mark.parametrize("layout", ["{0}/{1}", "{1}/{0}"])
-def test_two_files_for_one_thing_are_refused(tmp_path, layout):
+def test_two_files_for_one_thing_are_the_problem_of_their_case(tmp_path, layout):
     touch(tmp_path, layout.format("a", "ref") + ".png", layout.format("a", "ref") + ".jpg")
-    with pytest.raises(UserError, match=r"\.png: expected one file of this name, found \w+\.jpg"):
-        find_cases(tmp_path)
+    touch(tmp_path, layout.format("b", "ref") + ".png")
+    a, b = find_cases(tmp_path)
+    assert re.search(r"\.png: expected one file of this name, found \w+\.jpg too$", a.problem)
+    assert (b.name, b.problem) == ("b", "")
+
+
+def test_what_a_case_reads():
+    ref, hamer = Path("ref.png"), Path("hamer.mp4")
+    assert Case("", ref, hamer=hamer).files == (ref, hamer)
 
 
 def test_no_cases(tmp_path):

@@ -26,9 +26,9 @@ def test_defaults_are_those_of_the_release():
         ({"size": (-64, 64)}, "at least 32", "-64x64"),
         ({"steps": 0}, "steps: expected 1 to 1000", "0"),
         ({"steps": 1001}, "steps: expected 1 to 1000", "1001"),
-        ({"guidance": 0.5}, "guidance: expected 1.0 to 100.0", "0.5"),
-        ({"guidance": math.nan}, "guidance: expected 1.0 to 100.0", "nan"),
-        ({"guidance": math.inf}, "guidance: expected 1.0 to 100.0", "inf"),
+        ({"guidance": -0.5}, "guidance: expected 0.0 to 100.0", "-0.5"),
+        ({"guidance": math.nan}, "guidance: expected 0.0 to 100.0", "nan"),
+        ({"guidance": math.inf}, "guidance: expected 0.0 to 100.0", "inf"),
         ({"guidance_rescale": 1.5}, "guidance rescale: expected 0.0 to 1.0", "1.5"),
         ({"eta": -0.1}, "eta: expected 0.0 to 1.0", "-0.1"),
         ({"eta": math.nan}, "eta: expected 0.0 to 1.0", "nan"),
@@ -61,7 +61,7 @@ def test_values_out_of_range_are_named(options, expected, found):
 
 
 def test_the_ends_of_the_ranges_are_allowed():
-    low = SampleConfig((32, 40), 1, 1, 1, 1.0, seed=0, window_size=1, window_overlap=0, fps=0.01)
+    low = SampleConfig((32, 40), 1, 1, 1, 0.0, seed=0, window_size=1, window_overlap=0, fps=0.01)
     high = SampleConfig(steps=1000, guidance=100.0, seed=2**32 - 1, eta=1.0, fps=1000.0)
     assert dataclasses.replace(low, size=(64, 64)).steps == 1
     assert high.seed == 2**32 - 1

@@ -2,6 +2,9 @@
 
 import json
 import pickle
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,8 +15,6 @@ from realisdance_jax.data.images import LABEL_HEIGHT, read_image
 from realisdance_jax.data.video_io import probe_video, read_frames, read_metadata
 from realisdance_jax.sampling.denoise import Timing
 from realisdance_jax.sampling.output import (
-    check_folder,
-    check_output,
     gate_map,
     load_latents,
     panels,
@@ -24,6 +25,7 @@ from realisdance_jax.sampling.output import (
 from realisdance_jax.sampling.sampler import Animation
 from realisdance_jax.utils.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 HEIGHT, WIDTH, FRAMES = 32, 48, 5
 SETTINGS = {"seed": 7, "steps": 3, "weights": "abcd"}
 
@@ -105,6 +107,59 @@ def test_everything_that_can_be_written(tmp_path):
         np.testing.assert_allclose(across, [10, 40, 80, 120, level], atol=6)
 
 
+def test_frames_replace_frames_only(tmp_path):
+    folder = tmp_path / "a_frames"
+    for _ in range(2):
+        write_outputs(tmp_path / "a.mp4", animation(), side_by_side=False, frames=True)
+        assert len(list(folder.iterdir())) == FRAMES
+    (folder / "kept.png").touch()
+    with pytest.raises(UserError, match=r"a_frames: expected .* found kept\.png"):
+        write_outputs(tmp_path / "a.mp4", animation(), side_by_side=False, frames=True)
+    assert len(list(folder.iterdir())) == FRAMES + 1
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from realisdance_jax.sampling.output import write_outputs
+from realisdance_jax.sampling.sampler import Animation
+from realisdance_jax.utils.errors import exit_on_user_error
+from tests.sampling.test_output import animation
+
+picture, out = Animation.frame, Path(sys.argv[1])
+
+def frame(self, i):
+    if i == 3:
+        print("writing", flush=True)
+        time.sleep(60)
+    return picture(self, i)
+
+Animation.frame = frame
+exit_on_user_error(lambda: write_outputs(out, animation()))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_writer_leaves_the_old_video(tmp_path, number):
+    """Killed at the fourth frame; the next run leaves nothing else beside its outputs."""
+    out = tmp_path / "a.mp4"
+    write_outputs(out, animation(), side_by_side=False)
+    before = out.read_bytes()
+    line = [sys.executable, "-c", KILLED, str(out)]
+    with subprocess.Popen(line, stdout=-1, stderr=-1, text=True, cwd=ROOT) as process:
+        assert process.stdout.readline() == "writing\n"
+        assert len(list(tmp_path.iterdir())) == 2
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    killed = number == signal.SIGKILL
+    assert process.returncode == (-number if killed else 128 + number)
+    assert len(list(tmp_path.iterdir())) == 1 + killed
+    assert out.read_bytes() == before
+    paths = write_outputs(out, animation(), frames=True)
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    assert probe_video(out).frames == FRAMES
+
+
 def test_only_what_was_asked_for(tmp_path):
     assert write_outputs(tmp_path / "a.mp4", animation(), side_by_side=False) == [
         tmp_path / "a.mp4"
@@ -181,6 +236,8 @@ def test_latents_that_are_none(tmp_path):
         (np.zeros((1, 4, 0, 8, 8)), "(1, 4, 0, 8, 8)"),
         (np.zeros((1, 4, 2, 8, 8), np.int32), "int32"),
         (np.full((1, 4, 2, 8, 8), np.nan), "non-finite"),
+        (np.full((1, 4, 2, 8, 8), 1e300), "non-finite"),
+        (np.full((1, 4, 2, 8, 8), "1"), "<U1"),
     ):
         np.save(path, array)
         assert found in refusal(load_latents, path)
@@ -196,26 +253,3 @@ def test_a_shape_beyond_memory(tmp_path):
     path.write_bytes(content.replace(sizes + b" " * (len(huge) - len(sizes)), huge))
     assert path.stat().st_size == len(content)
     assert "z.npy: expected a .npy of numbers" in refusal(load_latents, path)
-
-
-def test_outputs_are_checked_beforehand_and_untouched(tmp_path):
-    file = tmp_path / "file"
-    file.touch()
-    (tmp_path / "b.mp4").mkdir()
-    for path, expected in (
-        (tmp_path / "a.avi", "expected a name ending in .mp4"),
-        (tmp_path / ".mp4", "expected a name ending in .mp4"),
-        (tmp_path / "b.mp4", "expected a file to write, found a folder"),
-        (file / "a.mp4", f"found the file {file}"),
-        (file / "deep" / "a.mp4", f"found the file {file}"),
-    ):
-        assert expected in refusal(check_output, path, ".mp4")
-    check_output(tmp_path / "new" / "folder" / "a.MP4", ".mp4")
-    check_folder(tmp_path / "new")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.mp4", "file"]
-
-
-def test_a_folder_without_permission(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
-    message = refusal(check_output, tmp_path / "new" / "a.mp4", ".mp4")
-    assert "cannot write there" in message

@@ -61,10 +61,15 @@ def test_every_frame_counts_at_every_step(shape, steps, batch, kind):
     assert plan.weight.dtype == np.float32
     assert plan.index.min() >= 0
     assert plan.index.max() < frames
-    for index, weight in zip(plan.index, plan.weight, strict=True):
+    assert plan.count.shape == (steps, frames)
+    for index, weight, count in zip(plan.index, plan.weight, plan.count, strict=True):
         total = np.zeros(frames)
         np.add.at(total, index, weight)
         assert total.min() > 0
+        np.testing.assert_array_equal(count, total)
+    index, weight = map(np.concatenate, zip(*plan.batches(steps - 1, batch), strict=True))
+    np.testing.assert_array_equal(index, plan.index[-1])
+    np.testing.assert_array_equal(weight, plan.weight[-1])
 
 
 @given(shape=shapes(), step=st.integers(0, 60))

@@ -1,0 +1,231 @@
+"""The training command: both stages, resume after every kind of end, what a run is good for."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from realisdance_jax.checkpoints.export import weights_of
+from realisdance_jax.checkpoints.weights import load_component, read_manifest
+from realisdance_jax.data.video_io import probe_video
+from realisdance_jax.demo import write_random_weights
+from tests.e2e.conftest import SMALL
+from tests.e2e.train_call import ROOT, command, environment, steps, train
+
+LAST = 20
+SPREAD = ("--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.frames=2")
+
+
+def saved(run: Path, step: int) -> dict[str, np.ndarray]:
+    """Every leaf of a saved state by name."""
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.restore((run / "checkpoints" / str(step) / "state").absolute())
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def draws(run: Path) -> dict[str, set[str]]:
+    """By step, the hashes that were ever recorded for it."""
+    rows = [line.split("\t", 1) for line in (run / "draws.tsv").read_text().splitlines()]
+    return {step: {row[1] for row in rows if row[0] == step} for step, _ in rows}
+
+
+@pytest.fixture(scope="module")
+def image_stage(tmp_path_factory) -> Path:
+    """Two steps of stage 1 on data x fsdp = 4 x 2."""
+    folder = tmp_path_factory.mktemp("image")
+    write_random_weights(folder / "weights", dataclasses.replace(SMALL, motion=None))
+    mesh = ("--config.mesh.data=4", "--config.mesh.fsdp=2", "--config.train.steps=2")
+    ended = train(1, folder / "run", "--init", str(folder / "weights"), *mesh)
+    assert ended.code == 0, ended.err[-3000:]
+    assert steps(ended.out) == [1, 2]
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def video_stage(tmp_path_factory, image_stage) -> Path:
+    """Twenty straight steps of stage 2 from it, on data x fsdp x frames = 2 x 2 x 2."""
+    run = tmp_path_factory.mktemp("video") / "run"
+    options = ("--config.train.save_every=20", "--config.train.preview_every=20")
+    ended = train(
+        2, run, "--init", str(image_stage), *SPREAD, f"--config.train.steps={LAST}", *options
+    )
+    assert ended.code == 0, ended.err[-3000:]
+    assert steps(ended.out) == list(range(1, LAST + 1))
+    return run
+
+
+def test_what_a_run_leaves(video_stage):
+    names = {path.name for path in video_stage.iterdir()}
+    assert {"run.json", "base", "checkpoints", "logs", "samples", "draws.tsv"} <= names
+    assert (video_stage / "first_batch.png").stat().st_size > 1000
+    assert probe_video(video_stage / "samples" / "0000020.mp4").frames == 6
+    assert (video_stage / "samples" / "0000020_gates.mp4").is_file()
+    assert list((video_stage / "logs").glob("events.*"))
+    assert json.loads((video_stage / "run.json").read_text())["stage"] == 2
+    state = saved(video_stage, LAST)
+    moments = [name for name in state if "opt_state" in name and "motion_modules" in name]
+    trained = [name for name in state if name.startswith("['trainable']")]
+    assert trained
+    assert all("motion_modules" in name for name in trained)
+    assert len(moments) == 2 * len(trained)
+
+
+def test_only_motion_modules_changed(video_stage):
+    """Against the weights that the run began with, which also say how they were trained."""
+    folder = weights_of(video_stage, lambda line: None)
+    manifest, before = read_manifest(folder), read_manifest(video_stage / "base")
+    assert manifest.uncond == "image"
+    assert manifest.origin.global_step == LAST
+    for name in ("unet_main", "pose_guider", "unet_ref"):
+        old = jax.tree_util.tree_flatten_with_path(
+            load_component(video_stage / "base", before, name)
+        )
+        new = jax.tree.leaves(load_component(folder, manifest, name))
+        for (path, x), y in zip(old[0], new, strict=True):
+            moved = not np.array_equal(x, y)
+            trains = "motion_modules" in str(path) and "pe" not in str(path[-1])
+            assert moved == trains, path
+
+
+def test_a_run_samples_and_converts(video_stage, clip, tmp_path):
+    """`sample` and `convert to-torch` take the run's folder."""
+    out = tmp_path / "out.mp4"
+    words = ["-m", "realisdance_jax.sample", "--weights", video_stage, "--ref", clip.reference]
+    words += ["--dwpose", clip.dwpose, "--size", "64x48", "--steps", "2", "--stride", "2"]
+    back = ["-m", "realisdance_jax.convert", "to-torch", "--weights", video_stage]
+    for call in ([*words, "--out", out], [*back, "--out", tmp_path / "back.safetensors"]):
+        done = subprocess.run(
+            [sys.executable, *map(str, call)],
+            cwd=ROOT,
+            env=environment(1),
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert probe_video(out).frames == 3
+    assert (tmp_path / "back.safetensors").stat().st_size > 10_000
+
+
+def interrupt(run: Path, at: int, number: int, *options: str) -> tuple[int, str]:
+    """Run until the line of step `at`, then send the signal; exit code and what was said."""
+    process = subprocess.Popen(
+        command(2, run, *options),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith(f"step {at}/"):
+            process.send_signal(number)
+            break
+    said += list(process.stdout)
+    return process.wait(120), "".join(said)
+
+
+def check_equal_to_straight(run: Path, straight: Path) -> None:
+    recorded, expected = draws(run), draws(straight)
+    for step, hashes in recorded.items():
+        assert hashes == expected[step], f"step {step} was drawn differently"
+    assert {str(step) for step in range(1, LAST + 1)} == set(recorded)
+    ours, theirs = saved(run, LAST), saved(straight, LAST)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_killed_and_preempted_runs_end_the_same(video_stage, image_stage, tmp_path):
+    """kill -9 during the save of step 9, SIGTERM later: draws and final state to the bit."""
+    run = tmp_path / "run"
+    options = ("--init", str(image_stage), *SPREAD, f"--config.train.steps={LAST}")
+    code, _ = interrupt(run, 10, signal.SIGKILL, *options)
+    assert code == -signal.SIGKILL
+    code, said = interrupt(run, 14, signal.SIGTERM, *options)
+    assert code == 0, said
+    assert "resumed at step" in said
+    assert said.splitlines()[-1].endswith("preempted")
+    stopped = int(said.splitlines()[-1].split()[3].rstrip(":"))
+    assert (run / "checkpoints" / str(stopped)).is_dir()
+    ended = train(2, run, *options)
+    assert ended.code == 0, ended.err[-3000:]
+    assert f"resumed at step {stopped}" in ended.out
+    check_equal_to_straight(run, video_stage)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_kill_at_any_moment(video_stage, image_stage, tmp_path, seed):
+    """Five seeded moments; every one after the first save."""
+    run, rng = tmp_path / "run", np.random.default_rng(seed)
+    options = ("--init", str(image_stage), *SPREAD, f"--config.train.steps={LAST}")
+    for at in sorted(rng.integers(4, LAST - 1, 2)):
+        process = subprocess.Popen(
+            command(2, run, *options),
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for line in process.stdout:
+            if line.startswith(f"step {at}/"):
+                break
+        time.sleep(float(rng.random()))
+        process.kill()
+        process.wait()
+    assert train(2, run, *options).code == 0
+    check_equal_to_straight(run, video_stage)
+
+
+def test_another_mesh_goes_on(video_stage, tmp_path):
+    """A finished run on more steps and one device: restored onto a mesh of another shape."""
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(video_stage, run)
+    ended = train(2, run, "--config.train.steps=21", "--config.train.save_every=20", devices=1)
+    assert ended.code == 0, ended.err[-3000:]
+    assert steps(ended.out) == [21]
+
+
+def test_a_changed_configuration_is_shown_and_refused(video_stage):
+    ended = train(2, video_stage, *SPREAD, "--config.optim.lr=0.5", "--config.train.steps=25")
+    assert "optim.lr: 5e-05 -> 0.5" in ended.refusal
+    assert "--allow-config-change" in ended.refusal
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--config.mesh.fsdp=3",), "sizes that make 8 devices"),
+        (("--config.data.batch=6",), "multiple of data x fsdp = 8"),
+        (("--config.optim.lrate=1",), "lr"),
+        (("--config.train.dtype=half",), "float32"),
+        (("--config.train.steps=0",), "train.steps: expected at least 1"),
+        (("--config.data.sources=('nowhere',)",), "nowhere"),
+        (("--motion", "mm.ckpt"), "expected --init beside --motion"),
+        (("--init", "nowhere"), "nowhere: expected a weights folder"),
+    ],
+)
+def test_bad_input(tmp_path, options, expected):
+    """One line, exit code 2, nothing written that would pass for a run."""
+    ended = train(2, tmp_path / "run", *options)
+    assert expected in ended.refusal
+    assert not (tmp_path / "run" / "base").exists()
+
+
+def test_weights_of_another_model_are_refused(tmp_path, image_stage):
+    ended = train(2, tmp_path / "run", "--init", str(image_stage), "--config.model.dino.layers=2")
+    assert "expected dino" in ended.refusal

@@ -1,0 +1,100 @@
+"""Two processes of four devices train as one process of eight."""
+
+import socket
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from realisdance_jax.demo import write_random_weights
+from tests.e2e.conftest import SMALL
+from tests.e2e.test_train import draws, saved
+from tests.e2e.train_call import ROOT, command, environment, train
+
+LAST = 5
+OPTIONS = ("--config.mesh.data=4", "--config.mesh.fsdp=2", f"--config.train.steps={LAST}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> tuple[Path, Path]:
+    """The run of one process and that of two."""
+    folder = tmp_path_factory.mktemp("processes")
+    write_random_weights(folder / "weights", SMALL)
+    options = (*OPTIONS, "--init", str(folder / "weights"))
+    ended = train(2, folder / "one", *options)
+    assert ended.code == 0, ended.err[-3000:]
+    join = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2")
+    logs = [(folder / f"{i}.log").open("w") for i in range(2)]
+    processes = [
+        subprocess.Popen(
+            command(2, folder / "two", *options, *join, "--process", str(i)),
+            cwd=ROOT,
+            env=environment(4),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        for i, log in enumerate(logs)
+    ]
+    try:
+        codes = [process.wait(400) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert codes == [0, 0], (folder / "0.log").read_text()[-3000:]
+    return folder / "one", folder / "two"
+
+
+def test_batches_are_drawn_alike(runs):
+    """The first process records its own rows, which are the first of every global batch."""
+    one, two = (draws(run) for run in runs)
+    assert one.keys() == two.keys() == {str(k) for k in range(1, LAST + 1)}
+    for step in one:
+        (whole,), (half,) = one[step], two[step]
+        (rows, device), (own, same) = whole.split("\t"), half.split("\t")
+        assert device == same
+        assert len(rows) == 2 * len(own)
+        assert rows.startswith(own)
+
+
+def test_parameters_agree(runs):
+    one, two = (saved(run, LAST) for run in runs)
+    assert one.keys() == two.keys()
+    moved = 0.0
+    for name in one:
+        if name.startswith("['trainable']"):
+            np.testing.assert_allclose(two[name], one[name], atol=1e-5, rtol=0, err_msg=name)
+            moved = max(moved, float(np.abs(one[name]).max()))
+    assert moved > 0.1
+
+
+def test_losses_agree(runs):
+    """As TensorBoard has them."""
+    losses = []
+    for run in runs:
+        found = [values for values in read_scalars(run / "logs", "loss")]
+        assert [step for step, _ in found] == list(range(1, LAST + 1))
+        losses.append([value for _, value in found])
+    np.testing.assert_allclose(losses[1], losses[0], atol=1e-6)
+
+
+def read_scalars(folder: Path, name: str) -> list[tuple[int, float]]:
+    """(step, value) of a scalar in TensorBoard's record files."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for file in folder.glob("events.*"):
+        data, at = file.read_bytes(), 0
+        while at < len(data):
+            size = int.from_bytes(data[at : at + 8], "little")
+            event = Event.FromString(data[at + 12 : at + 12 + size])
+            at += 16 + size
+            values = [v for v in event.summary.value if v.tag == name]
+            found += [(event.step, v.simple_value) for v in values]
+    return sorted(found)
