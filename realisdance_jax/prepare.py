@@ -1,167 +1,29 @@
-"""Turn videos or pictures into training data: `python -m realisdance_jax.prepare dataset ...`."""
+"""Inputs made ready: `python -m realisdance_jax.prepare poses|dataset|convert-mano ...`.
 
-import argparse
-import os
-from argparse import Namespace
-from collections.abc import Iterable, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Any
+`poses` turns estimators' files into the three conditions, `dataset` turns videos or pictures into
+training data, `convert-mano` frees a hand model of its pickle.
+"""
 
-import jax
-import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
-from tqdm import tqdm
-
-from realisdance_jax.checkpoints.weights import load_component, read_manifest
-from realisdance_jax.data.builder import write_cached, write_encoded
-from realisdance_jax.data.catalogue import open_source
-from realisdance_jax.data.config import CONDITIONS, SYNTHETIC, DataConfig
-from realisdance_jax.data.sources import ClipSource
-from realisdance_jax.data.stored import StoredIndex
-from realisdance_jax.data.validation import Limits, Verdict, validate
-from realisdance_jax.models.dinov2 import DinoV2
-from realisdance_jax.models.vae import VAE
-from realisdance_jax.parallel.mesh import make_mesh
-from realisdance_jax.shapes import Float
+from realisdance_jax.preparing import dataset, mano, poses
+from realisdance_jax.preparing.dataset import prepare_dataset
 from realisdance_jax.utils.cli import Parser
-from realisdance_jax.utils.errors import UserError, exit_on_user_error
+from realisdance_jax.utils.errors import exit_on_user_error
 
-DEFAULTS = Limits((768, 576))
-
-
-class Networks:
-    """VAE encoder and DINOv2 of a weights folder, in float32 over all devices."""
-
-    def __init__(self, folder: Path, chunk: int):
-        manifest = read_manifest(folder)
-        for name in ("vae", "image_encoder"):
-            if name not in manifest.components:
-                raise UserError(f"{folder}: expected the component {name} for a cache, found none")
-        mesh = make_mesh({"data": -1})
-        self.chunk = -(-chunk // mesh.size) * mesh.size
-        self.name = " ".join(
-            f"{name} {manifest.components[name][:16]}" for name in ("vae", "image_encoder")
-        )
-        self._rows = NamedSharding(mesh, PartitionSpec("data"))
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        self._vae = load_component(folder, manifest, "vae", sharding=everywhere)["params"]
-        self._dino = load_component(folder, manifest, "image_encoder", sharding=everywhere)
-        self._posterior = jax.jit(VAE(manifest.model.vae).posterior)
-        self._tokens = jax.jit(DinoV2(manifest.model.dino).apply)
-
-    def posterior(self, pictures: Float[np.ndarray, "f H W 3"]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of unscaled latents."""
-        return self._run(self._posterior, self._vae, pictures)
-
-    def tokens(self, pictures: Float[np.ndarray, "f h w 3"]) -> Float[np.ndarray, "f m c"]:
-        """All tokens of normalised pictures."""
-        return self._run(self._tokens, self._dino, pictures)
-
-    def _run(self, function: Any, variables: dict, pictures: np.ndarray) -> Any:
-        """In chunks of one shape; what fills the last one is cut off again."""
-        count = len(pictures)
-        filled = np.concatenate([pictures, np.repeat(pictures[-1:], self.chunk - count, axis=0)])
-        with jax.default_matmul_precision("highest"):
-            result = function(variables, jax.device_put(filled, self._rows))
-        return jax.tree.map(lambda array: np.asarray(array)[:count], result)
+__all__ = ["main", "make_parser", "prepare_dataset"]
 
 
 def make_parser() -> Parser:
-    """The command line."""
+    """The command line; the chosen command is left in `run`."""
     parser = Parser(prog="realisdance_jax.prepare", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    about = "check clips and pack them into ArrayRecord shards"
-    dataset = commands.add_parser("dataset", help=about, description=about)
-    files = dataset.add_argument_group("files")
-    files.add_argument("--source", required=True, help="official folder, image list, or synthetic")
-    files.add_argument("--out", type=Path, required=True, help="folder to write, a new one")
-    files.add_argument("--split", default="train", help="sub-folder of --source with video/")
-    files.add_argument("--hamer-root", default="", help="HaMeR renderings of an image list")
-    files.add_argument("--smpl-root", default="", help="SMPL renderings of an image list")
-    names = ",".join(CONDITIONS)
-    files.add_argument("--conditions", default=names, help="which poses to keep, with commas")
-    checks = dataset.add_argument_group("checks: clips that fail are skipped and reported")
-    checks.add_argument("--size", type=_size, default="768x576", help="of training, HxW")
-    checks.add_argument("--min-frames", type=int, default=DEFAULTS.min_frames, help="at least")
-    checks.add_argument(
-        "--max-empty", type=float, default=DEFAULTS.max_empty, help="share of frames without a body"
-    )
-    checks.add_argument(
-        "--max-upscale", type=float, default=DEFAULTS.max_upscale, help="enlargement of a crop"
-    )
-    checks.add_argument("--workers", type=int, default=os.cpu_count(), help="clips checked at once")
-    cache = dataset.add_argument_group("cache: no video is decoded in training, no random crops")
-    cache.add_argument("--cache", action="store_true", help="store latents, tokens and conditions")
-    cache.add_argument("--weights", type=Path, help="folder written by convert")
-    possible = "frames per clip that may be the reference, evenly spaced; 0 is all"
-    cache.add_argument("--references", type=int, default=0, help=possible)
-    cache.add_argument("--chunk", type=int, default=8, help="frames per call of the networks")
+    for module in (poses, dataset, mano):
+        module.add_command(commands)
     return parser
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 768x576, found {text!r}")
-    return int(height), int(width)
-
-
-def check_clips(source: ClipSource, options: Namespace, config: DataConfig) -> list[Verdict]:
-    """Read every clip, say what is skipped and why."""
-    limits = Limits(options.size, options.max_empty, options.max_upscale, options.min_frames)
-    checked = validate(source, config.conditions, limits, options.workers)
-    verdicts = list(tqdm(checked, "checking", len(source), unit="clip"))
-    skipped = [verdict for verdict in verdicts if verdict.reason]
-    for verdict in skipped:
-        print(f"skipped {verdict.name}: {verdict.reason}")
-    frames = sum(verdict.frames for verdict in verdicts)
-    kept = len(verdicts) - len(skipped)
-    print(f"checked {len(verdicts)} clips: {kept} kept ({frames} frames), {len(skipped)} skipped")
-    return verdicts
-
-
-def prepare_dataset(options: Namespace) -> StoredIndex:
-    """Check, then write. Raises `UserError` for bad input."""
-    if options.cache != (options.weights is not None):
-        raise UserError("expected --cache and --weights together, found one of them")
-    if options.out.exists():
-        raise UserError(f"{options.out}: expected a new folder, found one that exists")
-    config = DataConfig(
-        sources=(options.source,),
-        split=options.split,
-        hamer_root=options.hamer_root,
-        smpl_root=options.smpl_root,
-        size=options.size,
-        conditions=tuple(name for name in options.conditions.split(",") if name),
-    )
-    source = open_source(options.source, config)
-    if not isinstance(source, ClipSource):
-        raise UserError(f"{options.source}: expected videos or pictures, found a cache")
-    if options.source == SYNTHETIC and not options.cache:
-        raise UserError(f"{SYNTHETIC}: expected files to pack (or --cache), found drawn pictures")
-    networks = Networks(options.weights, options.chunk) if options.cache else None
-    verdicts = check_clips(source, options, config)
-    progress = partial(_progress, "encoding" if networks else "packing")
-    common = (source, verdicts, config.conditions, options.out)
-    if networks is None:
-        return write_encoded(*common, progress)
-    how = (networks, options.size, options.references, networks.chunk)
-    return write_cached(*common, *how, progress)
-
-
-def _progress(label: str, numbers: Sequence[int]) -> Iterable[int]:
-    return tqdm(numbers, label, unit="clip")
 
 
 def main() -> None:
     options = make_parser().parse_args()
-    index = prepare_dataset(options)
-    size = sum(file.stat().st_size for file in options.out.rglob("*") if file.is_file())
-    print(
-        f"wrote {options.out}: {index.kind}, {len(index.names)} clips, {sum(index.frames)} frames, "
-        f"{size / 1e6:.1f} MB, fingerprint {index.fingerprint[:16]}"
-    )
+    options.run(options)
 
 
 if __name__ == "__main__":

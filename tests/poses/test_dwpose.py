@@ -128,10 +128,10 @@ def test_empty_frames_are_black(tmp_path):
     assert read_dwpose(stored(tmp_path / "b.json", [nobody])).persons == 0
 
 
-def test_scores_are_ignored_and_size_is_optional(tmp_path):
+def test_drawing_ignores_scores_and_size_is_optional(tmp_path):
     frame = small_frame()
     plain = read_dwpose(stored(tmp_path / "a.pkl", [frame]))
-    scored = frame | {"hands_score": np.zeros((2, 21)), "faces_score": "anything"}
+    scored = frame | {"hands_score": np.zeros((2, 21)), "faces_score": None}
     scored["bodies"] = frame["bodies"] | {"score": np.zeros((1, 18))}
     del scored["H"], scored["W"]
     clip = read_dwpose(stored(tmp_path / "b.pkl", [scored]))

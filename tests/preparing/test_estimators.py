@@ -1,0 +1,126 @@
+"""`prepare poses` from a film: DWPose run here, other programs run as commands."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from realisdance_jax import prepare
+from realisdance_jax.data.images import save_png
+from realisdance_jax.data.video_io import VideoWriter, probe_video
+from realisdance_jax.poses.clip_files import load_clip, save_clip
+from realisdance_jax.poses.clips import HandClip, KeypointClip
+from realisdance_jax.poses.readers import read_dwpose
+from realisdance_jax.poses.synthetic_models import write_synthetic_mano
+from realisdance_jax.utils.errors import UserError
+from tests.poses.stand_ins import Figure, detector_file, draw, pose_file
+
+SIZE = (340, 560)
+FIGURES = [Figure(0, (330 + 7 * i, 40, 530 + 7 * i, 320)) for i in range(2)]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """Film of two frames, reference with the person further left and lower, stand-in networks."""
+    folder = tmp_path_factory.mktemp("inputs")
+    film = folder / "film.mp4"
+    with VideoWriter(film, 24, SIZE, crf=1) as writer:
+        for figure in FIGURES:
+            writer.write(draw([figure], *SIZE))
+    save_png(folder / "ref.png", draw([Figure(0, (100, 50, 300, 330))], *SIZE))
+    return {
+        "video": film,
+        "ref": folder / "ref.png",
+        "dwpose-detector": detector_file(folder / "yolox.onnx"),
+        "dwpose-pose": pose_file(folder / "dw.onnx"),
+    }
+
+
+def run(out: Path, files: dict[str, Path], *names: str, more: tuple = ()) -> None:
+    words = [str(word) for name in names for word in (f"--{name}", files[name])]
+    words += ["--out", str(out), *map(str, more)]
+    options = prepare.make_parser().parse_args(["poses", *words])
+    options.run(options)
+
+
+NETWORKS = ("dwpose-detector", "dwpose-pose")
+
+
+def test_a_film_becomes_a_condition_where_the_reference_stands(files, tmp_path):
+    out = tmp_path / "case"
+    run(out, files, "video", "ref", *NETWORKS)
+    found = load_clip(out / "estimated" / "dwpose.npz")
+    assert isinstance(found, KeypointClip)
+    assert (found.size, found.fps, found.frames) == (SIZE, 24, 2)
+    assert found.body_score is not None
+    nose = found.body[:, 0, 0] * SIZE[::-1]
+    np.testing.assert_allclose(nose, [figure.points[0] for figure in FIGURES], atol=1)
+    moved = read_dwpose(out / "dwpose.json")
+    assert moved.size == SIZE
+    shift = (moved.body[0, 0] - found.body[0, 0]) * SIZE[::-1]
+    np.testing.assert_allclose(np.median(shift, axis=0), (-230, 10), atol=6)
+
+
+def test_without_a_reference_the_film_is_kept(files, tmp_path):
+    run(tmp_path, files, "video", *NETWORKS, more=("--person", "track"))
+    moved = read_dwpose(tmp_path / "dwpose.json")
+    nose = moved.body[:, 0, 0] * SIZE[::-1]
+    np.testing.assert_allclose(nose, [figure.points[0] for figure in FIGURES], atol=1)
+
+
+@pytest.fixture(scope="module")
+def hands(tmp_path_factory) -> dict[str, str]:
+    """Another program's checkout: a script that copies a clip of two hands, and a hand model."""
+    folder = tmp_path_factory.mktemp("hamer")
+    write_synthetic_mano(folder / "mano.pkl")
+    vertices = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 1, 778, 3))
+    here = np.ones((2, 1), bool)
+    clip = HandClip(here, here, vertices, np.full((2, 1, 3), (0, 0, 30.0)))
+    save_clip(folder / "hands.npz", clip)
+    script = (
+        "import shutil, sys; print('hamer', sys.argv[1]);"
+        "shutil.copy(sys.argv[3], sys.argv[2] + '/hands.npz')"
+    )
+    (folder / "run.py").write_text(script)
+    command = f"{sys.executable} {folder}/run.py {{video}} {{out}} {folder}/hands.npz"
+    return {"mano": str(folder / "mano.pkl"), "hands": f"command: {command}"}
+
+
+def command(hands: dict[str, str], text: str | None = None) -> tuple:
+    return ("--mano", hands["mano"], "--hands", text or hands["hands"])
+
+
+def test_a_command_runs_on_the_film_and_is_read_back(files, hands, tmp_path, capsys):
+    out = tmp_path / "case"
+    for _ in range(2):  # results of a first run give way
+        run(out, files, "video", more=command(hands))
+    assert (out / "estimated" / "hands.log").read_text() == f"hamer {files['video']}\n"
+    assert sorted(p.name for p in (out / "estimated").iterdir()) == ["hands", "hands.log"]
+    info = probe_video(out / "hamer.mp4")
+    assert (info.height, info.width, info.fps, info.frames) == (*SIZE, 24, 2)
+    assert "hands: running" in capsys.readouterr().out
+
+
+def test_what_does_not_go_together(files, hands, tmp_path):
+    def refusal(*names: str, more: tuple = ()) -> str:
+        with pytest.raises(UserError) as caught:
+            run(tmp_path / "out", files, *names, more=more)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "--dwpose-detector and --dwpose-pose together" in refusal("video", "dwpose-pose")
+    assert "expected --video or --ref" in refusal(*NETWORKS)
+    assert "expected at least one of keypoints" in refusal("video", "ref")
+    assert "expected --video for its placeholder" in refusal(more=command(hands))
+    assert "placeholder {out}" in refusal("video", more=command(hands, "command:run {video}"))
+    assert "expected --hands and --mano together" in refusal("video", more=command(hands)[2:])
+    assert not (tmp_path / "out").exists()
+    broken = f"command:{sys.executable} -c 'raise SystemExit(7)' {{out}}"
+    line = refusal("video", more=command(hands, broken))
+    assert "exit code 7" in line
+    assert str(tmp_path / "out" / "estimated" / "hands.log") in line
+    assert [p.name for p in (tmp_path / "out").rglob("*")] == ["estimated", "hands.log"]
+    aside = f'command:{sys.executable} -c \'import sys; open(sys.argv[1] + "/a.txt", "w")\' {{out}}'
+    assert "found none of them" in refusal("video", more=command(hands, aside))
+    assert (tmp_path / "out" / "estimated" / "hands" / "a.txt").exists()
