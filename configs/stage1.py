@@ -1,6 +1,6 @@
 """Image stage: everything trains but DINOv2, the VAE and parameters without a gradient.
 
-Command:   the training program is still to come; tests train with these values.
+Command:   python -m realisdance_jax.train --config configs/stage1.py --workdir runs/x --init DIR
 Hardware:  not measured.
 Expect:    not measured.
 Variants:  stage1.py:released (the authors' rates), stage1.py:smoke (a laptop, a minute).

@@ -1,6 +1,6 @@
 """Motion stage: only the motion modules of main UNet and pose guidance train, with pose shuffle.
 
-Command:   the training program is still to come; tests train with these values.
+Command:   python -m realisdance_jax.train --config configs/stage2.py --workdir runs/x --init DIR
 Hardware:  not measured.
 Expect:    not measured.
 Variants:  stage2.py:released (the authors' rates), stage2.py:smoke (a laptop, a minute).

@@ -9,16 +9,9 @@ from ml_collections.config_dict import placeholder
 
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.records import nearest
+from realisdance_jax.utils.tree import NO_GRADIENT
 
 VARIANTS = ("released", "smoke")
-
-UNUSED_BLOCK = "up_blocks.3/attentions.2"
-NO_GRADIENT = (
-    rf"^params/unet_ref/{UNUSED_BLOCK}/proj_out/",
-    rf"^params/unet_ref/{UNUSED_BLOCK}/transformer_blocks\.0/(attn1|attn2|ff|norm2|norm3)/",
-    r"^params/unet_ref/(conv_norm_out|conv_out)/",
-)
-"""Parameters of the reference UNet behind its last used tokens (parity.md: no gradient)."""
 
 
 def _model(motion: bool) -> ConfigDict:
@@ -65,8 +58,7 @@ def _trainable(stage: int) -> tuple[tuple[str, str], ...]:
     """(pattern, train or frozen) over parameter paths; first match wins, every leaf must match."""
     if stage == 2:
         return ((r"^params/.*motion_modules\.", "train"), (r"", "frozen"))
-    frozen = tuple((pattern, "frozen") for pattern in NO_GRADIENT)
-    return (*frozen, (r"^params/", "train"))
+    return ((NO_GRADIENT, "frozen"), (r"^params/", "train"))
 
 
 def base_config(stage: int) -> ConfigDict:
@@ -123,9 +115,13 @@ def base_config(stage: int) -> ConfigDict:
                 "workers": 2,
                 "trainable": _trainable(stage),
                 "dtype": "bfloat16",
+                "remat": "blocks",
+                "attention": "auto",
                 "save_every": 1000,
                 "keep": 3,
                 "log_every": 50,
+                "preview_every": 5000,
+                "preview_steps": 25,
             },
             "mesh": {"data": -1, "fsdp": 1, "frames": 1, "tensor": 1},
         }
@@ -166,3 +162,4 @@ def _shrink(config: ConfigDict) -> None:
     config.optim.warmup_steps = min(config.optim.warmup_steps, 2)
     config.train.update({"steps": 10, "workers": 0, "dtype": "float32"})
     config.train.update({"save_every": 5, "log_every": 1})
+    config.train.update({"remat": "none", "preview_every": 0, "preview_steps": 4})

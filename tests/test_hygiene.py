@@ -5,6 +5,8 @@ import functools
 import graphlib
 import importlib
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +27,8 @@ LAYERS = (
     {"parallel", "diffusion", "poses"},
     {"data", "models"},
     {"checkpoints"},
-    {"sampling", "training"},
+    {"sampling", "training", "preparing"},
+    {"checks", "evaluation", "planning"},
 )
 """A file imports its own folder and lower rows only; entry points stand above and apart."""
 
@@ -195,15 +198,22 @@ def test_parity_names_files_and_tests_that_exist():
     assert not wrong
 
 
+def test_every_parity_entry_names_a_test():
+    entries = re.split(r"^### ", PARITY.read_text("utf-8"), flags=re.MULTILINE)[1:]
+    guards = {entry.split(":")[0]: entry.partition("**Guard.**")[2] for entry in entries}
+    assert len(guards) > 30
+    assert not [label for label, guard in guards.items() if "::test_" not in guard]
+
+
 def test_every_folder_has_a_readme_and_the_front_page_is_short():
     folders = {path.parent for path in SOURCES} - {PACKAGE}
     assert not [str(f.relative_to(ROOT)) for f in folders if not (f / "README.md").is_file()]
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
 
 
-def test_front_page_lists_the_options_there_are():
+def test_the_page_of_sample_lists_the_options_there_are():
     """The table of `sample`, option by option; `--no-x` belongs to `--x`."""
-    page = (ROOT / "README.md").read_text("utf-8")
+    page = (ROOT / "docs" / "sampling.md").read_text("utf-8")
     table = page.split("## Options of `sample`")[1].split("\n## ")[0]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `--")]
     named = [option for row in rows for option in re.findall(r"--[\w-]+", row)]
@@ -214,3 +224,22 @@ def test_front_page_lists_the_options_there_are():
         if name.startswith("--") and name != "--help"
     }
     assert sorted(named) == sorted(options)
+
+
+def test_other_pages_list_the_options_there_are():
+    """Of `prepare poses` and of `train`."""
+    poses = (ROOT / "docs" / "poses.md").read_text("utf-8")
+    help_text = subprocess.run(
+        [sys.executable, "-m", "realisdance_jax.prepare", "poses", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    ).stdout
+    options = set(re.findall(r"^  (--[\w-]+)", help_text, re.MULTILINE))
+    assert len(options) > 20
+    assert not options - set(re.findall(r"--[\w-]+", poses))
+    source = (PACKAGE / "train.py").read_text("utf-8")
+    flags = {f"--{name}" for name in re.findall(r'DEFINE_\w+\(\s*"([\w-]+)"', source)}
+    training = (ROOT / "docs" / "training.md").read_text("utf-8")
+    assert len(flags) > 7
+    assert not flags - set(re.findall(r"--[\w-]+", training))

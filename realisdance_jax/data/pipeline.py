@@ -18,6 +18,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from realisdance_jax.data.cached import CachedSource
 from realisdance_jax.data.catalogue import fingerprint_of, open_sources
 from realisdance_jax.data.config import DataConfig
 from realisdance_jax.data.loader import Loader, read_failures
@@ -110,6 +111,11 @@ class Batches:
                 f"the last one: {name}: {reason}"
             )
         return batch
+
+    @property
+    def cached(self) -> bool:
+        """Whether batches hold latents and tokens instead of pictures."""
+        return all(isinstance(source, CachedSource) for source in self._sources)
 
     def name(self, sample_id: int) -> str:
         """Which clip a `sample_id` is; with its source if there are several."""

@@ -80,6 +80,16 @@ def draw(
     )
 
 
+def checksum(draws: Draws) -> Array:
+    """uint32 that changes with any bit of `draws`; the same on every mesh."""
+    total = jnp.uint32(0)
+    for leaf in draws:
+        bits = leaf.astype(jnp.uint32) if leaf.dtype != jnp.float32 else leaf.view(jnp.uint32)
+        weights = 2 * jax.lax.iota(jnp.uint32, bits.size).reshape(bits.shape) + 1
+        total = total * jnp.uint32(1_000_003) + jnp.sum(bits * weights, dtype=jnp.uint32)
+    return total
+
+
 def reorder(conditions: Float[Array, "b f H W c"], order: Int[Array, "b k f"]) -> Array:
     """Each condition's frames (3 channels apiece) in its own order."""
     parts = jnp.split(conditions, order.shape[1], axis=-1)

@@ -11,16 +11,19 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from einops import rearrange
+from jax.sharding import Mesh
 
 from realisdance_jax.diffusion.loss import min_snr_weight
 from realisdance_jax.diffusion.prediction import add_noise, from_x0_eps
 from realisdance_jax.diffusion.schedule import ScheduleConfig, alphas_cumprod
+from realisdance_jax.models.compute import ONE_DEVICE, Compute
 from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.realisdance import RealisDance
 from realisdance_jax.models.vae import VAE
-from realisdance_jax.shapes import Array
-from realisdance_jax.training.batch import Draws, draw, reorder
+from realisdance_jax.shapes import Array, Float
+from realisdance_jax.training.batch import Draws, checksum, draw, reorder
 from realisdance_jax.utils.tree import Flat, unflatten
 
 Batch = Mapping[str, Array]
@@ -50,10 +53,16 @@ class Networks:
 
     @classmethod
     def of(
-        cls, config: RealisDanceConfig, schedule: ScheduleConfig, dtype: Any = jnp.float32
+        cls, config: RealisDanceConfig, schedule: ScheduleConfig, compute: Compute = ONE_DEVICE
     ) -> "Networks":
-        """Networks of `config` whose trained parts compute in `dtype`."""
-        return cls(RealisDance(config, dtype), DinoV2(config.dino), VAE(config.vae), schedule)
+        """Networks of `config` whose trained parts compute as `compute` says."""
+        dino = DinoV2(config.dino, Compute(mesh=compute.mesh))
+        return cls(RealisDance(config, compute), dino, VAE(config.vae), schedule)
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """Where it all runs; None is one device."""
+        return self.model.compute.mesh
 
 
 class TrainState(NamedTuple):
@@ -70,11 +79,16 @@ class TrainState(NamedTuple):
 
 
 class Frozen(NamedTuple):
-    """What never changes: the model's other leaves (flat) and, where used, DINOv2 and the VAE."""
+    """What never changes: the model's other leaves (flat) and, where used, DINOv2 and the VAE.
+
+    zero_tokens: `1 m c`, DINOv2 tokens of a zero picture, which dropped examples of cached data
+    sets see.
+    """
 
     model: Flat
     dino: dict
     vae: dict
+    zero_tokens: Array | None = None
 
 
 def latents_of(
@@ -86,20 +100,30 @@ def latents_of(
         video = batch["latent_mean"], batch["latent_std"]
         reference = batch["reference_mean"], batch["reference_std"]
     else:
-        b, f = batch["video"].shape[:2]
-        frames = batch["video"].reshape(b * f, *batch["video"].shape[2:])
-        posterior = networks.vae.posterior(frozen.vae, frames)
-        video = tuple(part.reshape(b, f, *part.shape[1:]) for part in posterior)
+        video = posterior_of_clip(networks, frozen.vae, batch["video"])
         reference = networks.vae.posterior(frozen.vae, batch["reference"])
     sample = video[0] + video[1] * draws.posterior
     reference_sample = reference[0] + reference[1] * draws.reference_posterior
     return sample * scaling, reference_sample * scaling
 
 
+def posterior_of_clip(
+    networks: Networks, params: dict, video: Float[Array, "b f H W 3"]
+) -> tuple[Array, Array]:
+    """Mean and standard deviation of every frame's latents, one frame per device at a time."""
+    ways = 1 if networks.mesh is None else networks.mesh.shape["frames"]
+    ways = ways if video.shape[1] % ways == 0 else 1
+    b = video.shape[0]
+    frames = rearrange(video, "b (w i) H W c -> i (b w) H W c", w=ways)
+    mean, std = jax.lax.map(lambda x: networks.vae.posterior(params, x), frames)
+    back = "i (b w) h w2 c -> b (w i) h w2 c"
+    return rearrange(mean, back, b=b), rearrange(std, back, b=b)
+
+
 def tokens_of(networks: Networks, frozen: Frozen, batch: Batch, keep: Array) -> Array:
     """DINOv2 tokens; a dropped example sees a picture of zeros (parity.md: H4)."""
     if "tokens" in batch:
-        return jnp.where(keep[:, None, None], batch["tokens"], batch["zero_tokens"])
+        return jnp.where(keep[:, None, None], batch["tokens"], frozen.zero_tokens)
     image = jnp.where(keep[:, None, None, None], batch["encoder_image"], 0.0)
     return networks.dino.apply(frozen.dino, image)
 
@@ -187,23 +211,21 @@ def make_train_step(
     gradient = jax.value_and_grad(loss_fn, has_aux=True)
 
     def step(state: TrainState, frozen: Frozen, batch: Batch):
-        shared = {k: v for k, v in batch.items() if k == "zero_tokens"}
-        examples = {k: v for k, v in batch.items() if k not in shared}
-        shape = _latent_shape(networks, examples)
+        shape = _latent_shape(networks, batch)
         timesteps = networks.schedule.num_train_timesteps
         rates = (loss.drop, loss.shuffle, loss.shuffle_rule)
         draws = draw(seed, state.step, shape, conditions, timesteps, *rates)
 
         def run(part: Batch, part_draws: Draws):
-            inputs = {**part, **shared}
-            return gradient(state.trainable, networks, loss, frozen, inputs, part_draws)
+            return gradient(state.trainable, networks, loss, frozen, part, part_draws)
 
         if accumulate == 1:
-            (value, aux), grads = run(examples, draws)
+            (value, aux), grads = run(batch, draws)
         else:
-            (value, aux), grads = _accumulated(run, (examples, draws), accumulate)
+            (value, aux), grads = _accumulated(run, (batch, draws), accumulate)
         new, metrics = apply_gradients(state, grads, value, optimizer, ema_decay)
-        return new, {"loss": value, "mse": aux["mse"], "t": draws.t, **metrics}
+        told = {"loss": value, "mse": aux["mse"], "t": draws.t, "draws": checksum(draws)}
+        return new, told | metrics
 
     return step
 
@@ -217,8 +239,11 @@ def _latent_shape(networks: Networks, batch: Batch) -> tuple[int, ...]:
 
 
 def _accumulated(run: Callable, inputs: tuple, parts: int) -> tuple:
-    """Mean of `run` over equal parts of the leading axis of `inputs`; per-example values joined."""
-    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), inputs)
+    """Mean of `run` over equal parts of the leading axis of `inputs`; per-example values joined.
+
+    A part takes every `parts`-th example, so that each device keeps its own.
+    """
+    split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), inputs)
     first = jax.tree.map(lambda x: x[0], split)
     (value, _), grads = jax.eval_shape(run, *first)
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (value, grads))
@@ -229,5 +254,5 @@ def _accumulated(run: Callable, inputs: tuple, parts: int) -> tuple:
 
     (value, grads), aux = jax.lax.scan(body, zero, split)
     mean = jax.tree.map(lambda x: x / parts, (value, grads))
-    joined = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), aux)
+    joined = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), aux)
     return (mean[0], joined), mean[1]

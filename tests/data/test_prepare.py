@@ -32,7 +32,7 @@ CONFIG = DataConfig(batch=2, frames=3, stride=2, size=SIZE)
 TINY = RealisDanceConfig(
     unet=UNetConfig(widths=(32, 32, 64, 64), context_dim=32),
     dino=DinoConfig(width=12, layers=1, heads=2, table_size=3),
-    vae=VAEConfig(widths=(32, 32), layers_per_block=1),
+    vae=VAEConfig(widths=(32, 32, 32, 32), layers_per_block=1),
 )
 
 

@@ -1,6 +1,10 @@
-"""One row of the parity table: measure, record for the summary at the end of the run, assert."""
+"""One row of the parity table: measure, record for the summary at the end of the run, assert.
 
-from collections.abc import Callable
+And the table as a whole: whether it has a row for every array of the oracle.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -8,6 +12,11 @@ from tests import oracle
 
 FORWARD, SAMPLING, GRADIENT, LOSS = 2e-5, 5e-5, 1e-4, 3e-6
 PROPERTY = "parity"
+
+FILES = ("test_forward.py", "test_sampling.py", "test_train.py")
+"""What has to run, in this folder, for a row of every array."""
+GIVEN = ("unit_in", "unit_temb", "unit_bank")
+"""Arrays beside the results of `stage1.npz` and `stage2.npz` that are fed to the single layers."""
 
 Record = Callable[[str, object], None]
 
@@ -32,6 +41,22 @@ class Table:
 
     def verify(self) -> None:
         assert not self.failures, "\n".join(self.failures)
+
+
+@functools.cache
+def results() -> frozenset[str]:
+    """FILE/NAME of every array of the oracle that a row has to be about."""
+    files = sorted(path.stem for path in oracle.FOLDER.glob("*.npz") if path.stem != "inputs")
+    names = [(file, name) for file in files for name in oracle.arrays(file)]
+    return frozenset(f"{file}/{name}" for file, name in names if name not in GIVEN)
+
+
+def without_row(keys: Iterable[str]) -> list[str]:
+    """Arrays of the oracle that no row is about; `NAME (absolute)` is about NAME.
+
+    A row from official intermediates (`NAME from ...`) is not: it leaves out what comes before.
+    """
+    return sorted(results() - {key.partition(" (")[0] for key in keys})
 
 
 def channels_last(array: np.ndarray) -> np.ndarray:

@@ -30,25 +30,46 @@ def first(name: str) -> np.ndarray:
     return oracle.arrays("stage1")[name][:1]
 
 
-def test_main_unet(record_property):
-    """From reference features, pose addends and tokens to the prediction (H1, H3, H24)."""
-    table = Table(record_property, "stage1", FORWARD)
+def main_block(name: str) -> np.ndarray:
+    """Output of a block of the main UNet, from reference features, pose addends and tokens.
+
+    Only what the block depends on is compiled.
+    """
     model, inputs = RealisDance(oracle.config(1)), oracle.arrays("inputs")
-    names = [name for name in oracle.arrays("stage1") if name.startswith(BANK)]
-    features = {name.removeprefix(BANK): jnp.asarray(first(name)) for name in names}
+    names = [key for key in oracle.arrays("stage1") if key.startswith(BANK)]
+    features = {key.removeprefix(BANK): jnp.asarray(first(key)) for key in names}
     assert len(features) == 16
+
+    def is_wanted(module, method):
+        return module.name == name and method == "__call__"
 
     @jax.jit
     def run(variables, features, *args):
         kv = model.apply(variables, features, method="reference_kv")
-        return model.apply(variables, *args, kv, method="denoise")
+        kept = {"capture_intermediates": is_wanted, "mutable": ["intermediates"]}
+        _, seen = model.apply(variables, *args, kv, method="denoise", **kept)
+        return seen["intermediates"]["unet_main"][name]["__call__"][0][0]
 
-    sample, t = (inputs[f"s1.{name}"][:1] for name in ("sample", "timestep"))
+    sample, t = (inputs[f"s1.{key}"][:1] for key in ("sample", "timestep"))
     pose = tuple(jnp.asarray(clip(first(f"pg_out_{i}"))) for i in range(5))
     context = jnp.asarray(first("clip_projector_out"))
     args = (jnp.asarray(clip(sample)), jnp.asarray(t, jnp.int32), context, pose)
-    out = run(weights(1, "unet_main."), features, *args)
-    table.row("full_out from official parts", images(out), first("full_out"))
+    return images(run(weights(1, "unet_main."), features, *args))
+
+
+def test_first_block_of_the_main_unet(record_property):
+    """Its transformers read the reference, each its own (H3, H24)."""
+    table, name = Table(record_property, "stage1", FORWARD), "main_down_blocks.0"
+    out = main_block(name.removeprefix("main_"))
+    table.row(f"{name} from official parts", out, first(name))
+    table.verify()
+
+
+def test_first_up_block_of_the_main_unet(record_property):
+    """It has no transformers, but skips that carry the pose (H1)."""
+    table, name = Table(record_property, "stage1", FORWARD), "main_up_blocks.0"
+    out = main_block(name.removeprefix("main_"))
+    table.row(f"{name} from official parts", out, first(name))
     table.verify()
 
 
@@ -56,9 +77,9 @@ def test_transformer(record_property):
     """One transformer without reference (H19: exact GELU)."""
     table, official = Table(record_property, "stage1", FORWARD), oracle.arrays("stage1")
     params = weights(1, f"{BLOCK}.attentions.0.")["params"]["unet_main"]["down_blocks.0"]
-    transformer = SpatialTransformer(32, 8, 32, "unit").bind({"params": params["attentions.0"]})
+    transformer = jax.jit(SpatialTransformer(32, 8, 32, "unit").apply)
     x, context = clip(official["unit_in"]), jnp.asarray(official["clip_projector_out"])
-    out = images(transformer(x, context)[0])
+    out = images(transformer({"params": params["attentions.0"]}, x, context)[0])
     table.row("unit_transformer_out from official tokens", out, official["unit_transformer_out"])
     table.verify()
 
@@ -68,7 +89,7 @@ def test_resnet_of_frames(record_property):
     table, official = Table(record_property, "stage2", FORWARD), oracle.arrays("stage2")
     params = weights(2, f"{BLOCK}.resnets.0.")["params"]["unet_main"]["down_blocks.0"]
     resnet, x = ResnetBlock(32, 32), clip(official["unit_in"])
-    out = resnet.apply({"params": params["resnets.0"]}, x, official["unit_temb"])
+    out = jax.jit(resnet.apply)({"params": params["resnets.0"]}, x, official["unit_temb"])
     table.row("unit_resnet_out alone", images(out), official["unit_resnet_out"])
     table.verify()
 

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# One host, all its GPUs in one process: launch/gpu.sh --config ... --workdir ...
+set -euo pipefail
+export XLA_PYTHON_CLIENT_MEM_FRACTION="${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.95}"
+exec .venv/bin/python -m realisdance_jax.train "$@"

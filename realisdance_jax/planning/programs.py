@@ -1,0 +1,139 @@
+"""The train step and the sampler's step, ready to be lowered onto devices that need not exist."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from realisdance_jax.checkpoints.variables import abstract_component, boxed_component
+from realisdance_jax.checkpoints.weights import merge
+from realisdance_jax.data.transforms import dino_size
+from realisdance_jax.models.compute import Compute
+from realisdance_jax.models.jaxpr_flops import count, total
+from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
+from realisdance_jax.parallel.mesh import make_mesh
+from realisdance_jax.parallel.shard import batch_sharding, parameter_shardings, replicated
+from realisdance_jax.sampling.denoise import ClipState, Guidance, make_window_step
+from realisdance_jax.training.program import batch_shapes, make_program
+from realisdance_jax.training.recipe import DTYPES, Recipe
+from realisdance_jax.training.work import step_flops
+from realisdance_jax.utils.tree import flatten
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """A jitted function and the shapes it takes, with shardings.
+
+    arguments: by name, for the table. leaves: parameters by path. flops: counts the work.
+    """
+
+    name: str
+    mesh: Mesh
+    jitted: Any
+    arguments: dict[str, Any]
+    leaves: dict[str, Any]
+    flops: Callable[[], int]
+
+    def lower(self) -> Any:
+        """The lowered program."""
+        return self.jitted.lower(*self.arguments.values())
+
+
+def train_program(recipe: Recipe, devices: list[Any], cached: bool) -> Planned:
+    """The whole train step."""
+    program = make_program(recipe, devices, cached)
+    arguments = {
+        "state": program.state,
+        "frozen": program.frozen,
+        "batch": batch_shapes(program, cached),
+    }
+    leaves = {**program.frozen.model, **program.state.trainable}
+    return Planned(
+        f"stage {recipe.stage} train step, batch {recipe.data.batch} x {recipe.data.frames} frames",
+        program.mesh,
+        program.compiled(),
+        arguments,
+        leaves,
+        lambda: step_flops(program, cached),
+    )
+
+
+def sample_program(recipe: Recipe, devices: list[Any], frames: int) -> Planned:
+    """The sampler's program of one denoising step: a window of `frames` per data x fsdp shard.
+
+    With guidance, weights in the compute dtype. Parameters follow the mesh as in training: whole
+    copies unless `fsdp` or `tensor` is above 1.
+    """
+    mesh = make_mesh(recipe.mesh, devices)
+    dtype, guidance = DTYPES[recipe.train.dtype], Guidance(3.5)
+    model = RealisDance(recipe.model, Compute(dtype, recipe.train.attention, "none", mesh))
+    plain = RealisDance(recipe.model, Compute(dtype, "xla"))
+    windows = mesh.shape["data"] * mesh.shape["fsdp"]
+    arguments = _sampler_arguments(recipe, plain, mesh, frames, windows)
+    step = make_window_step(model, guidance, mesh)
+
+    def flops() -> int:
+        bare = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
+        one = make_window_step(plain, guidance, make_mesh({}, jax.devices("cpu")[:1]))
+        return total(count(one, *bare.values())[0])
+
+    jitted = jax.jit(step, donate_argnums=7, out_shardings=replicated(mesh))
+    name = f"denoising step with guidance, {windows} window(s) of {frames} frames"
+    return Planned(name, mesh, jitted, arguments, flatten(arguments["variables"]), flops)
+
+
+def _variables(recipe: Recipe, mesh: Mesh) -> dict:
+    """Shapes of the trained components in the compute dtype; norms and biases in float32."""
+
+    def placed(leaf: Any, where: Any) -> jax.ShapeDtypeStruct:
+        kind = DTYPES[recipe.train.dtype] if len(leaf.shape) > 1 else jnp.float32
+        return jax.ShapeDtypeStruct(leaf.shape, kind, sharding=where)
+
+    parts = []
+    for name in COMPONENTS:
+        shardings = parameter_shardings(boxed_component(recipe.model, name), mesh)
+        shapes = dict(abstract_component(recipe.model, name))
+        parts.append(jax.tree.map(placed, shapes, shardings))
+    return merge(*parts)
+
+
+def _sampler_arguments(
+    recipe: Recipe, model: RealisDance, mesh: Mesh, frames: int, windows: int
+) -> dict[str, Any]:
+    """What the program of a batch of `windows` takes, for a clip of just these windows."""
+    whole, by_window = replicated(mesh), batch_sharding(mesh)
+    channels = recipe.model.unet.in_channels
+    h, w = (side // 8 for side in recipe.data.size)
+    variables = _variables(recipe, mesh)
+
+    def shape(*axes: int, dtype: Any = jnp.float32, sharding: Any = whole) -> Any:
+        return jax.ShapeDtypeStruct(axes, dtype, sharding=sharding)
+
+    def on_mesh(tree: Any) -> Any:
+        return jax.tree.map(lambda x: shape(*x.shape, dtype=x.dtype), tree)
+
+    def traced(method: str, *inputs: Any) -> Any:
+        return jax.eval_shape(lambda v, *x: model.apply(v, *x, method=method), variables, *inputs)
+
+    rows, columns = (side // recipe.model.dino.patch for side in dino_size(recipe.data.size))
+    tokens = shape(1, 1 + rows * columns, recipe.model.dino.width)
+    context = traced("project", tokens)
+    features = traced("encode_reference", shape(1, h, w, channels), context)
+    reference = traced("reference_kv", features)
+    pictures = shape(windows, frames, *recipe.data.size, 3 * len(recipe.model.pose.conditions))
+    guidance = traced("guide", traced("encode_pose", pictures)[0])
+    clip = on_mesh(ClipState(context, context, reference, None))
+    latents = (windows * frames, h, w, channels)
+    return {
+        "variables": variables,
+        "clip": clip,
+        "pose": tuple(shape(*x.shape, dtype=x.dtype, sharding=by_window) for x in guidance),
+        "latents": shape(*latents),
+        "t": shape(dtype=jnp.int32),
+        "index": shape(windows, frames, dtype=jnp.int32),
+        "weight": shape(windows, frames),
+        "total": shape(2, *latents),
+    }

@@ -1,0 +1,175 @@
+"""Train a stage: `python -m realisdance_jax.train --config configs/stage2.py --workdir runs/x`.
+
+The same call again resumes. Who gives the weights, the first that applies: the run's own last
+checkpoint; the run's own base; `--init`, a weights folder or another run; fresh networks.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from realisdance_jax.checkpoints.run import BASE, RunCheckpoints, check_config
+from realisdance_jax.checkpoints.weights import is_weights_folder, read_manifest
+from realisdance_jax.data.pipeline import Batches, make_batches
+from realisdance_jax.evaluation.preview import make_preview
+from realisdance_jax.parallel.devices import chip_of
+from realisdance_jax.parallel.shard import host_share
+from realisdance_jax.training.base import write_base
+from realisdance_jax.training.loop import Meaning, saved_form, train
+from realisdance_jax.training.optim import learning_rate
+from realisdance_jax.training.program import Program, first_state, load_frozen, make_program
+from realisdance_jax.training.recipe import Recipe
+from realisdance_jax.training.step import TrainState
+from realisdance_jax.training.work import step_flops
+from realisdance_jax.training.writer import RunWriter
+from realisdance_jax.utils.distributed import first_host, gathered, start_distributed
+from realisdance_jax.utils.errors import UserError, exit_on_user_error
+from realisdance_jax.utils.tree import flatten
+
+FLAGS = flags.FlagValues()
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "configs/stage1.py or stage2.py[:variant]", flag_values=FLAGS
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder of the run; the same one again resumes", flag_values=FLAGS
+)
+INIT = flags.DEFINE_string(
+    "init", None, "weights to start from: what convert wrote, or a run", flag_values=FLAGS
+)
+MOTION = flags.DEFINE_string(
+    "motion", None, "AnimateDiff checkpoint, for weights without motion", flag_values=FLAGS
+)
+ALLOW_CHANGE = flags.DEFINE_bool(
+    "allow-config-change", False, "resume with another configuration", flag_values=FLAGS
+)
+PREEMPT_EXIT_CODE = flags.DEFINE_integer(
+    "preempt-exit-code", 0, "exit code after a preemption", flag_values=FLAGS
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "host:port of process 0, to start by hand", flag_values=FLAGS
+)
+PROCESSES = flags.DEFINE_integer(
+    "processes", 1, "number of processes, with --coordinator", flag_values=FLAGS
+)
+PROCESS = flags.DEFINE_integer(
+    "process", 0, "number of this process, with --coordinator", flag_values=FLAGS
+)
+
+
+def run() -> int:
+    """Train as the flags say; returns the exit code."""
+    config, workdir = CONFIG.value, WORKDIR.value
+    if config is None or workdir is None:
+        raise UserError("expected --config FILE and --workdir FOLDER")
+    recipe, folder = Recipe.of(config), Path(workdir)
+    start_distributed(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    program = make_program(recipe)  # refuses a mesh or batch before anything is written
+    with _batches(program, 0) as first:
+        fingerprint, cached = first.fingerprint(), first.cached
+    program = make_program(recipe, cached=cached) if cached else program
+    resolved = json.loads(config.to_json_best_effort())
+    first_host(lambda: _begin(folder, recipe, resolved), "base")
+    manifest = read_manifest(folder / BASE)
+    trainable, frozen = load_frozen(program, folder / BASE, manifest)
+    checkpoints = RunCheckpoints(folder, recipe.train.save_every, recipe.train.keep)
+    state, unreadable = _resumed(program, checkpoints, fingerprint)
+    if state is None:
+        state = first_state(program, trainable)
+    del trainable
+    batches = _batches(program, int(state.step), unreadable)
+    facts = {"seed": recipe.seed, "data": fingerprint, "mixture": list(recipe.data.weights)}
+    preview = None
+    if recipe.train.preview_every and jax.process_count() == 1:
+        preview = make_preview(folder, program, frozen, manifest)
+    writer = RunWriter(folder, recipe.train.steps, jax.process_index() == 0)
+    try:
+        outcome = train(
+            program.compiled(),
+            state,
+            frozen,
+            program.batch_sharding,
+            batches,
+            checkpoints,
+            lambda: {**facts, "unreadable": gathered(batches.unreadable)},
+            recipe.train,
+            writer,
+            _meaning(program, cached),
+            preview,
+        )
+        checkpoints.close()
+    finally:
+        batches.close()
+        writer.close()
+    for name, reason in batches.unreadable.items():
+        print(f"unreadable: {name}: {reason}")
+    print(f"stopped at step {outcome.step}" + (": preempted" if outcome.preempted else ""))
+    return PREEMPT_EXIT_CODE.value if outcome.preempted else 0
+
+
+def _begin(folder: Path, recipe: Recipe, resolved: dict) -> None:
+    """The run's folder: its configuration compared or written, its base written if it has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    check_config(folder, resolved, ALLOW_CHANGE.value)
+    if not is_weights_folder(folder / BASE):
+        init, motion = (Path(x.value) if x.value else None for x in (INIT, MOTION))
+        write_base(folder / BASE, recipe, init, motion)
+
+
+def _batches(program: Program, step: int, unreadable: dict[str, str] | None = None) -> Batches:
+    recipe = program.recipe
+    host, hosts = host_share(program.mesh, recipe.data.batch)
+    workers = recipe.train.workers if unreadable is not None else 0
+    return make_batches(
+        recipe.data,
+        seed=recipe.seed,
+        start_step=step,
+        host=host,
+        host_count=hosts,
+        workers=workers,
+        unreadable=unreadable,
+    )
+
+
+def _resumed(
+    program: Program, checkpoints: RunCheckpoints, fingerprint: str
+) -> tuple[TrainState | None, dict[str, str]]:
+    """The run's last state and unreadable clips; None before the first save."""
+    if checkpoints.latest is None:
+        return None, {}
+    saved, facts = checkpoints.restore(saved_form(program.state))
+    if facts["data"] != fingerprint and not ALLOW_CHANGE.value:
+        raise UserError(
+            f"{checkpoints.path}: expected the data set {facts['data'][:16]}, found "
+            f"{fingerprint[:16]} (--allow-config-change accepts it)"
+        )
+    print(f"resumed at step {checkpoints.latest}", flush=True)
+    trees = {name: flatten(saved[name]) for name in ("trainable", "ema")}
+    return TrainState(**{**saved, **trees}), facts["unreadable"]
+
+
+def _meaning(program: Program, cached: bool) -> Meaning:
+    recipe, devices = program.recipe, program.mesh.devices.flat
+    chip = chip_of(devices[0].device_kind)
+    return Meaning(
+        frames=recipe.data.batch * recipe.data.frames,
+        timesteps=recipe.schedule.num_train_timesteps,
+        lr=learning_rate(recipe.optim, recipe.train.steps),
+        flops=step_flops(program, cached) if chip else None,
+        peak=chip.flops * program.mesh.size if chip else None,
+    )
+
+
+def main() -> None:
+    try:
+        FLAGS(sys.argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(" ".join(str(error).split())) from None
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main, stop_on_signals=False)

@@ -1,0 +1,87 @@
+"""What a run shows: a console line, TensorBoard files, first pictures, a record of its draws."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from realisdance_jax.data.images import contact_sheet, save_png
+
+LOGS, DRAWS, FIRST_BATCH = "logs", "draws.tsv", "first_batch.png"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
+
+
+def console_line(step: int, steps: int, scalars: Mapping[str, float]) -> str:
+    """`step 50/1000  loss 0.1234  grad 0.560  0.80 s/step  wait 1 %  to go 0:12:40`."""
+    return (
+        f"step {step}/{steps}  loss {scalars['loss']:.4f}  grad {scalars['grad_norm']:.3f}  "
+        f"{scalars['seconds_per_step']:.2f} s/step  wait {100 * scalars['data_wait']:.0f} %  "
+        f"to go {clock(scalars['eta_seconds'])}"
+    )
+
+
+class RunWriter:
+    """Writes on the first host only; on the others every call does nothing."""
+
+    def __init__(self, run: Path, steps: int, active: bool = True):
+        self.run, self.steps, self.active = run, steps, active
+        if active:
+            self._board = SummaryWriter(str(run / LOGS))
+            self._draws = (run / DRAWS).open("a", encoding="ascii", buffering=1)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """One console line, and each value by name."""
+        if not self.active:
+            return
+        print(console_line(step, self.steps, values), flush=True)
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step, walltime=time.time())
+        self._board.flush()
+
+    def draws(self, step: int, host: np.ndarray, device: int) -> None:
+        """A line: step, hash of what the loader drew (clips, frames, crops), of what the step drew.
+
+        A replayed step writes its line again; equal lines are the proof of an exact resume.
+        """
+        if self.active:
+            loader = "".join(f"{int(value) & (2**64 - 1):016x}" for value in host)
+            self._draws.write(f"{step}\t{loader}\t{device:08x}\n")
+
+    def first_batch(self, batch: Mapping[str, np.ndarray], rows: int = 4) -> None:
+        """The first pictures that the networks see: `first_batch.png`, one example per row."""
+        if self.active:
+            save_png(self.run / FIRST_BATCH, batch_sheet(batch, rows))
+
+    def close(self) -> None:
+        """Finish the files."""
+        if self.active:
+            self._board.close()
+            self._draws.close()
+
+
+def batch_sheet(batch: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
+    """Pictures of up to `rows` examples: reference and frame if there are any, then conditions."""
+    conditions = batch["conditions"]
+    count = conditions.shape[-1] // 3
+    labels = [f"condition {i + 1}" for i in range(count)]
+    if "video" in batch:
+        labels = ["reference", "first frame", *labels]
+    sheet = []
+    for i in range(min(rows, len(conditions))):
+        first = conditions[i, 0]
+        scale = 1 if first.dtype == np.uint8 else 255
+        row = [
+            (first[..., 3 * k : 3 * k + 3] * scale).round().astype(np.uint8) for k in range(count)
+        ]
+        if "video" in batch:
+            signed = (batch["reference"][i], batch["video"][i, 0])
+            row = [((x + 1) * 127.5).round().clip(0, 255).astype(np.uint8) for x in signed] + row
+        sheet.append(row)
+    return contact_sheet(sheet, labels)
