@@ -76,9 +76,10 @@ def sample_program(recipe: Recipe, devices: list[Any], frames: int) -> Planned:
     step = make_window_step(model, guidance, mesh)
 
     def flops() -> int:
-        bare = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
+        inputs = tuple(arguments.values())
+        bare = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
         one = make_window_step(plain, guidance, make_mesh({}, jax.devices("cpu")[:1]))
-        return total(count(one, *bare.values())[0])
+        return total(count(one, *bare)[0])
 
     jitted = jax.jit(step, donate_argnums=7, out_shardings=replicated(mesh))
     name = f"denoising step with guidance, {windows} window(s) of {frames} frames"

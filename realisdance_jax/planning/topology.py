@@ -103,7 +103,9 @@ def prepare_compilers() -> None:
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_gpu_autotune_level" not in flags and _installed("jax_cuda12_plugin"):
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_autotune_level=0".strip()
+        # Nothing can be timed, and untimed Triton products do not always find a tiling.
+        without = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
+        os.environ["XLA_FLAGS"] = f"{flags} {without}".strip()
     for folder in sys.path:
         tools = Path(folder) / "nvidia" / "cuda_nvcc" / "bin"
         if tools.is_dir():

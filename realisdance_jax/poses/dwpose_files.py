@@ -90,8 +90,11 @@ def joined_frames(
     frames: Iterable[Frame],
     size: tuple[int, int] | None,
     fps: float | None,
+    program: str = "DWPose",
 ) -> KeypointClip:
     """One clip, padded to the most persons; `size` counts where the frames have none.
+
+    program: who wrote the frames, for messages.
 
     Raises `UserError` for no frames, for sizes that differ, and for clips beyond all measure.
     """
@@ -102,7 +105,7 @@ def joined_frames(
         persons = max(persons, *(len(part.points) for part in frame[:3]))
         check_room(path, len(kept), persons, 128 * 4)
     if not kept:
-        raise UserError(f"{path}: expected pose frames, found an empty list")
+        raise UserError(f"{path}: expected {program} frames, found an empty list")
     sizes = {frame.size for frame in kept}
     if len(sizes) > 1:
         found = ", ".join(sorted(str(one) for one in sizes)[:3])

@@ -74,7 +74,7 @@ def read_hamer(
         raise UserError(f"{path}: expected a HaMeR file (.pkl or .npz), found {suffix or 'none'}")
     content = load_pickle(path, _GLOBALS, "a HaMeR pickle")
     if not isinstance(content, list) or not content:
-        found = "an empty one" if content == [] else type(content).__name__
+        found = "an empty one" if isinstance(content, list) else type(content).__name__
         raise UserError(f"{path}: expected a list of frames, found {found}")
     hands = max(_count(frame) for frame in content)
     frames = (_parse(f"{path}: frame {number}", frame) for number, frame in enumerate(content))

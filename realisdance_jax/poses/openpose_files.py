@@ -47,7 +47,7 @@ def read_openpose(
     Raises `UserError` naming file, person and key for anything missing, misshapen or not finite.
     """
     frames = (_parse(where, frame, size) for where, frame in _load(Path(path)))
-    return joined_frames(path, frames, None, fps)
+    return joined_frames(path, frames, None, fps, "OpenPose")
 
 
 def _load(path: Path) -> Iterator[tuple[str, Any]]:

@@ -176,7 +176,7 @@ def apply_gradients(
     ema_decay: float | None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Update unless loss or gradients are not finite; the batch counts either way."""
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     ok = jnp.isfinite(loss) & jnp.isfinite(norm)
     safe = jax.tree.map(lambda g: jnp.where(ok, g, 0.0), grads)
     updates, opt_state = optimizer.update(safe, state.opt_state, state.trainable)

@@ -267,7 +267,7 @@ ARRAYS = st.builds(lambda dtype, shape: np.zeros(shape, dtype), DTYPES, SHAPES)
 REPEATED = st.builds(
     lambda value, rows: [[[value] * rows] * rows] * rows,
     st.none() | NUMBERS | st.text(max_size=5),
-    st.integers(0, 21),
+    st.integers(0, 12),
 )
 CHANGES = st.lists(
     st.tuples(
@@ -293,7 +293,7 @@ def changed(value: Any, place: list[float], how: str, new: Any, chance: float) -
             value[key] = changed(value[key], place[1:], how, new, chance)
         return value
     if how == "repeat":
-        return [value] * int(1 + 300 * chance)
+        return [value] * int(1 + 30 * chance)
     if isinstance(value, np.ndarray) and value.size and how == "reshape":
         axis = int(chance * 3)
         return (value[None], value[:-1] if value.ndim else value, value.ravel())[axis]

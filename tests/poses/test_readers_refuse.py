@@ -270,7 +270,12 @@ def test_hamer_fields(expected, tmp_path):
     bad = 3 if expected.endswith("a dict") else frame
     line = refusal(write_pickle(tmp_path / "a.pkl", [None, bad]), "hamer")
     assert expected in line
-    assert "empty" in refusal(write_pickle(tmp_path / "b.pkl", []), "hamer")
+
+
+def test_hamer_pickles_that_hold_no_frames(tmp_path):
+    assert "found an empty one" in refusal(write_pickle(tmp_path / "a.pkl", []), "hamer")
+    for content in (np.zeros(()), np.zeros((0, 3)), {}, 3):
+        assert "a list of frames" in refusal(write_pickle(tmp_path / "a.pkl", content), "hamer")
 
 
 HAMER_NPZ = {
@@ -338,13 +343,13 @@ def test_small_files_that_claim_to_be_huge_cost_nothing(tmp_path):
     (tmp_path / "g.json").write_text("[" * 200_000)
     for name, (path, kind) in files.items():
         assert path.stat().st_size < 1 << 22, name
-        start = time.monotonic()
+        start = time.process_time()
         tracemalloc.start()
         refusal(path, kind)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 1 << 27, name
-        assert time.monotonic() - start < 5, name
+        assert time.process_time() - start < 5, name
 
 
 def test_cut_files_are_refused_wherever_they_are_cut(tmp_path):

@@ -1,0 +1,135 @@
+"""`plan` on simulated CPU devices, its figures, and what it says without a compiler."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from realisdance_jax.parallel.devices import chip_of
+from realisdance_jax.parallel.mesh import make_mesh
+from realisdance_jax.planning.gpu_target import GPUS, target_config
+from realisdance_jax.planning.report import collectives, roofline, shard_bytes, whole_bytes
+from realisdance_jax.planning.topology import Topology, parse_topology
+from realisdance_jax.utils.errors import UserError
+from tests.e2e.train_call import ROOT, STAGE, environment
+
+
+def plan(*options: str, cache) -> subprocess.CompletedProcess:
+    config, *overrides = STAGE[2]
+    command = [sys.executable, "-m", "realisdance_jax.plan", "--config", config, *overrides]
+    return subprocess.run(
+        [*command, *options],
+        cwd=ROOT,
+        env={**environment(), "XDG_CACHE_HOME": str(cache)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """The sampler's step on four devices, asked twice."""
+    cache = tmp_path_factory.mktemp("cache")
+    options = ("--topology", "cpu:4", "--sample", "--config.mesh.data=2", "--config.mesh.frames=2")
+    first = plan(*options, "--json", str(cache / "a.json"), cache=cache)
+    second = plan(*options, "--markdown", str(cache / "a.md"), cache=cache)
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    return json.loads((cache / "a.json").read_text()), first, second, (cache / "a.md").read_text()
+
+
+def test_an_answer(answers):
+    answer, first, second, page = answers
+    assert answer["mesh"] == {"data": 2, "fsdp": 1, "frames": 2, "tensor": 1}
+    assert answer["flops"] > 1e6
+    assert answer["peak"] >= answer["arguments"] > 0
+    assert answer["fits"] is None  # of a CPU nobody knows the memory
+    assert sum(row["count"] for row in answer["collectives"].values()) > 0
+    assert page.strip() == second.stdout.strip() == first.stdout.strip()
+
+
+def test_the_second_answer_is_remembered(answers):
+    assert "compiling" in answers[1].stderr
+    assert "compiling" not in answers[2].stderr
+
+
+def test_quick_does_not_compile(tmp_path):
+    done = plan("--topology", "cpu:8", "--quick", cache=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Not compiled" in done.stdout
+    assert "compiling" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("v5e", "KIND:SHAPE"),
+        ("z9:4", "KIND:SHAPE"),
+        ("cpu:99", "99 devices, found 8"),
+        ("h100:0", "KIND:SHAPE"),
+    ],
+)
+def test_bad_topologies(name, expected):
+    with pytest.raises(UserError, match=expected):
+        parse_topology(name)
+
+
+@pytest.mark.parametrize(("name", "extra"), [("v5e:2x2", "tpu"), ("h100:8", "cuda")])
+def test_an_absent_compiler_is_named(monkeypatch, name, extra):
+    monkeypatch.setattr("realisdance_jax.planning.topology._installed", lambda module: False)
+    with pytest.raises(UserError, match=rf"pip install 'realisdance_jax\[{extra}\]'"):
+        parse_topology(name)
+
+
+def test_collectives_are_counted():
+    text = """
+  %a = f32[4,8]{1,0} all-gather(f32[2,8]{1,0} %x), dimensions={0}
+  %b = (bf16[16]{0}, bf16[16]{0}) all-reduce-start(bf16[16]{0} %y)
+  %c = bf16[16]{0} all-reduce-done(%b)
+  %d = (f32[2]{0}, f32[2]{0}) all-to-all(f32[2]{0} %p, f32[2]{0} %q)
+"""
+    found = collectives(text)
+    assert found["all-gather"] == {"count": 1, "bytes": 128}
+    assert found["all-reduce"] == {"count": 1, "bytes": 32}
+    assert found["all-to-all"] == {"count": 1, "bytes": 16}
+    assert found["reduce-scatter"] == {"count": 0, "bytes": 0}
+
+
+def test_collectives_of_a_real_program():
+    mesh = make_mesh({"fsdp": 8})
+    rows, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("fsdp",), ()))
+    x = jax.ShapeDtypeStruct((64, 4), jnp.float32, sharding=rows)
+    text = jax.jit(lambda x: x * 2, out_shardings=whole).lower(x).compile().as_text()
+    assert collectives(text)["all-gather"] == {"count": 1, "bytes": 64 * 4 * 4}
+    assert shard_bytes(x) == 8 * 4 * 4
+    assert whole_bytes(x) == 64 * 4 * 4
+
+
+def test_roofline():
+    chip = chip_of("TPU v5 lite")
+    figures = {"collectives": {"all-gather": {"bytes": 200e9}}, "flops": 197e12, "peak": 2**33}
+    found = roofline(figures, Topology("v5e:2x2", chip, [], ""), 4)
+    assert found["fits"]
+    assert found["roofline"] == {"arithmetic_seconds": 0.25, "link_seconds": 1.0}
+    assert found["step_seconds"] == 1.0
+    figures["peak"] = 2**35
+    assert not roofline(figures, Topology("v5e:2x2", chip, [], ""), 4)["fits"]
+
+
+def test_chips_by_the_names_jax_gives():
+    kinds = ("TPU v5 lite", "TPU v5", "TPU v6 lite", "NVIDIA H100 80GB HBM3", "cpu")
+    assert [getattr(chip_of(kind), "name", None) for kind in kinds] == [
+        *("v5e", "v5p", "v6e", "h100"),
+        None,
+    ]
+
+
+def test_gpu_figures_are_complete():
+    for gpu in GPUS.values():
+        text = target_config(gpu)
+        assert f"core_count: {gpu.cores}" in text
+        assert text.count("{") == text.count("}")
