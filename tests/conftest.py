@@ -1,5 +1,6 @@
 """Eight simulated CPU devices, shape checks, a shared compilation cache; set before jax loads."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -21,6 +22,8 @@ import pytest
 CACHE = Path(tempfile.gettempdir()) / "realisdance_jax_test_cache"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+# Tracing makes many objects that stay: searching them for garbage takes a thirteenth of the time.
+gc.set_threshold(100_000, 10, 10)
 
 
 def parity_rows(reporter) -> list[tuple[str, float, float]]:

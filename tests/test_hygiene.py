@@ -24,7 +24,7 @@ PARITY = ROOT / "docs" / "parity.md"
 LAYERS = (
     {"shapes"},
     {"utils"},
-    {"parallel", "diffusion", "poses"},
+    {"parallel", "diffusion", "poses", "metrics"},
     {"data", "models"},
     {"checkpoints"},
     {"sampling", "training", "preparing"},

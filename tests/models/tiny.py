@@ -58,16 +58,20 @@ def shapes(config: RealisDanceConfig, b: int, f: int, h: int, w: int) -> tuple:
     )
 
 
-def draw(tree: Any, seed: int) -> Any:
-    """Normal values (times: 0..999) in the shape of `tree`."""
+def _draw(tree: Any, seed: int) -> Any:
     rng = np.random.default_rng(seed)
 
-    def one(leaf: Any) -> jax.Array:
+    def one(leaf: Any) -> np.ndarray:
         if leaf.dtype == jnp.int32:
-            return jnp.asarray(rng.integers(0, 1000, leaf.shape), jnp.int32)
-        return jnp.asarray(rng.standard_normal(leaf.shape), jnp.float32)
+            return rng.integers(0, 1000, leaf.shape, np.int32)
+        return rng.standard_normal(leaf.shape).astype(np.float32)
 
     return jax.tree.map(one, tree)
+
+
+def draw(tree: Any, seed: int) -> Any:
+    """Normal values (times: 0..999) in the shape of `tree`."""
+    return jax.tree.map(jnp.asarray, _draw(tree, seed))
 
 
 @functools.cache
@@ -76,16 +80,18 @@ def variables(config: RealisDanceConfig) -> dict:
     # Two frames: the pose guider has no use for motion modules at one (H15), and would make none.
     inputs = shapes(config, 1, 2, 2, 2)
     tree = nn.unbox(jax.eval_shape(RealisDance(config).init, jax.random.key(0), *inputs))
-    noise = traverse_util.flatten_dict(draw(tree, 1))
+    noise = traverse_util.flatten_dict(_draw(tree, 1))
 
-    def one(path: tuple[str, ...], values: jax.Array) -> jax.Array:
+    def one(path: tuple[str, ...], values: np.ndarray) -> np.ndarray:
         if path[-1] == "pe":
-            return jnp.asarray(sinusoid_table(*values.shape[1:]))
+            return sinusoid_table(*values.shape[1:])
         if path[-1] == "kernel":
-            return values / np.sqrt(values[..., 0].size)
-        return (path[-1] == "scale") + 0.1 * values
+            return values / np.sqrt(values[..., 0].size, dtype=np.float32)
+        return np.float32(path[-1] == "scale") + np.float32(0.1) * values
 
-    return traverse_util.unflatten_dict({path: one(path, x) for path, x in noise.items()})
+    # On the host: each operation would be compiled for each of a hundred shapes.
+    values = {path: jnp.asarray(one(path, x)) for path, x in noise.items()}
+    return traverse_util.unflatten_dict(values)
 
 
 def bound(config: RealisDanceConfig, method: str = "__call__", **options: Any) -> Callable:

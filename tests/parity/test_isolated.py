@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from realisdance_jax.checkpoints.convert.components import model_tables
+from realisdance_jax.checkpoints.convert.engine import key_table
+from realisdance_jax.checkpoints.variables import abstract_component
 from realisdance_jax.models.realisdance import RealisDance
 from realisdance_jax.models.resnet import ResnetBlock
 from realisdance_jax.models.transformer import SpatialTransformer
@@ -20,8 +21,9 @@ BLOCK = "unet_main.down_blocks.0"
 
 def weights(stage: int, prefix: str, damped: bool = False) -> dict:
     """The variables whose official names start with `prefix`."""
-    tables = model_tables(oracle.config(stage)).values()
-    chosen = {n: leaf for table in tables for n, leaf in table.items() if n.startswith(prefix)}
+    component = prefix.partition(".")[0]
+    table = key_table(abstract_component(oracle.config(stage), component))
+    chosen = {name: leaf for name, leaf in table.items() if name.startswith(prefix)}
     return oracle.variables(chosen, damped=damped)
 
 
