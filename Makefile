@@ -34,7 +34,7 @@ demo: venv
 	$(BIN)/python -m realisdance_jax.demo --out out
 
 test: venv
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: venv
 	$(BIN)/python -m pytest -q -m slow

@@ -7,6 +7,7 @@ its name in the official checkpoint, up to `kernel`/`scale` for `weight` (checkp
 import math
 from collections.abc import Sequence
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,22 @@ def named(init: nn.initializers.Initializer, *axes: str | None) -> nn.initialize
     return nn.with_logical_partitioning(init, axes)
 
 
+def parameter(
+    module: nn.Module, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
+) -> Array:
+    """`module.param`, which traces `init` anew at every use, where the parameter is not yet there.
+
+    Raises Flax's `ScopeParamShapeError` for one of another shape.
+    """
+    if not module.has_variable("params", name):
+        return module.param(name, init, shape)
+    value = nn.meta.unbox(module.get_variable("params", name))
+    if value.shape != shape:
+        path = "/".join(module.path)
+        raise flax.errors.ScopeParamShapeError(name, path, value.shape, shape)
+    return value
+
+
 class Linear(nn.Module):
     """Affine map of the last axis. `axes` are the logical names of the kernel's two axes."""
 
@@ -43,10 +60,10 @@ class Linear(nn.Module):
     def __call__(self, x: Array) -> Array:
         fan_in = x.shape[-1]
         init = nn.initializers.zeros if self.zero_init else uniform_fan_in(fan_in)
-        kernel = self.param("kernel", named(init, *self.axes), (fan_in, self.features))
+        kernel = parameter(self, "kernel", named(init, *self.axes), (fan_in, self.features))
         y = x.astype(self.dtype) @ kernel.astype(self.dtype)
         if self.use_bias:
-            bias = self.param("bias", named(init, self.axes[1]), (self.features,))
+            bias = parameter(self, "bias", named(init, self.axes[1]), (self.features,))
             y = y + bias.astype(self.dtype)
         return y
 
@@ -67,12 +84,13 @@ class Conv(nn.Module):
         k, in_width = self.kernel_size, x.shape[-1] // self.groups
         pad = k // 2 if self.padding is None else self.padding
         init = nn.initializers.zeros if self.zero_init else uniform_fan_in(k * k * in_width)
-        kernel = self.param(
+        kernel = parameter(
+            self,
             "kernel",
             named(init, "conv_h", "conv_w", "conv_in", "conv_out"),
             (k, k, in_width, self.features),
         )
-        bias = self.param("bias", named(init, "conv_out"), (self.features,))
+        bias = parameter(self, "bias", named(init, "conv_out"), (self.features,))
         y = jax.lax.conv_general_dilated(
             x.reshape((-1, *x.shape[-3:])).astype(self.dtype),
             kernel.astype(self.dtype),
@@ -111,8 +129,8 @@ class GroupNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         c = x.shape[-1]
-        scale = self.param("scale", named(nn.initializers.ones, "norm"), (c,))
-        bias = self.param("bias", named(nn.initializers.zeros, "norm"), (c,))
+        scale = parameter(self, "scale", named(nn.initializers.ones, "norm"), (c,))
+        bias = parameter(self, "bias", named(nn.initializers.zeros, "norm"), (c,))
         y = group_normalise(x, self.groups, self.eps, self.over_frames)
         return (y * scale + bias).astype(self.dtype)
 
@@ -126,8 +144,8 @@ class LayerNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         c = x.shape[-1]
-        scale = self.param("scale", named(nn.initializers.ones, "norm"), (c,))
-        bias = self.param("bias", named(nn.initializers.zeros, "norm"), (c,))
+        scale = parameter(self, "scale", named(nn.initializers.ones, "norm"), (c,))
+        bias = parameter(self, "bias", named(nn.initializers.zeros, "norm"), (c,))
         x = x.astype(jnp.float32)
         centred = x - x.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
