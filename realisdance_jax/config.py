@@ -90,6 +90,8 @@ def base_config(stage: int) -> ConfigDict:
                 "max_unreadable": 0.05,
                 "synthetic_clips": 64,
                 "synthetic_frames": 64,
+                "corruption": (0.0, 0.0, 0.0),
+                "corruption_seed": 0,
             },
             "loss": {
                 "snr_gamma": 5.0,

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from realisdance_jax.data.cached import CachedSource, open_cached
-from realisdance_jax.data.config import SYNTHETIC, DataConfig
+from realisdance_jax.data.config import DANCER, DRAWN, SYNTHETIC, DataConfig
+from realisdance_jax.data.corruptions import Corruption
+from realisdance_jax.data.dancer_source import DancerSource
 from realisdance_jax.data.encoded import open_encoded
 from realisdance_jax.data.layout import (
     is_image_list,
@@ -25,12 +27,12 @@ from realisdance_jax.utils.errors import UserError
 
 
 def open_source(source: str, config: DataConfig) -> Source:
-    """One of `config.sources`: `synthetic`, a folder, an image list or a prepared data set.
+    """One of `config.sources`: drawn (`synthetic`, `dancer`), files, or a prepared data set.
 
     Raises `UserError` for anything else, for a missing modality, and for a prepared data set that
     does not fit `config`.
     """
-    if source != SYNTHETIC and is_stored(source):
+    if source not in DRAWN and is_stored(source):
         return _open_stored(Path(source), config)
     return open_raw(source, config)
 
@@ -39,14 +41,19 @@ def open_raw(source: str, config: DataConfig) -> ClipSource:
     """A source that is not prepared yet."""
     if source == SYNTHETIC:
         return SyntheticSource(config.synthetic_clips, config.synthetic_frames, config.size)
+    if source == DANCER:
+        wrong = Corruption(*config.corruption, config.corruption_seed)
+        amount = (config.synthetic_clips, config.synthetic_frames, config.size)
+        return DancerSource(*amount, config.split, wrong)
     if is_image_list(source):
         roots = (config.hamer_root, config.smpl_root)
         return FileSource(tuple(read_image_list(Path(source), config.conditions, *roots)), True)
     root = video_root(source, config.split)
     if root is None:
         raise UserError(
-            f"{source}: expected {SYNTHETIC!r}, a folder with video/ or {config.split}/video/, an "
-            "image list (.txt, .csv) or a folder written by prepare dataset, found none of them"
+            f"{source}: expected {', '.join(map(repr, DRAWN))}, a folder with video/ or "
+            f"{config.split}/video/, an image list (.txt, .csv) or a folder written by prepare "
+            "dataset, found none of them"
         )
     return FileSource(tuple(read_video_folder(root, config.conditions)))
 

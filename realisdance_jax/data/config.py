@@ -10,6 +10,10 @@ CONDITIONS = ("dwpose", "hamer", "smpl")
 """Order of the pose pictures along the channel axis, the model's (parity.md: H26)."""
 
 SYNTHETIC = "synthetic"
+DANCER = "dancer"
+DRAWN = (SYNTHETIC, DANCER)
+"""Sources without files."""
+
 Reference = Literal["random", "first"]
 
 
@@ -17,9 +21,10 @@ Reference = Literal["random", "first"]
 class DataConfig:
     """A mixture of sources and how samples are taken from them; the defaults are the release's.
 
-    sources: each `synthetic`, a folder in the official layout, an image list, or what `prepare
-    dataset` wrote. weights: their shares of the samples; by number of clips if empty.
-    split: sub-folder of an official folder that does not hold `video/` itself.
+    sources: each `synthetic`, `dancer`, a folder in the official layout, an image list, or what
+    `prepare dataset` wrote. weights: their shares of the samples; by number of clips if empty.
+    split: sub-folder of an official folder that does not hold `video/` itself; of dancers `train`,
+    `test`, `test_identity` or `test_motion`.
     hamer_root, smpl_root: where an image list's renderings lie (HaMeR: `/hamer_img/` if empty).
     batch: examples of all hosts together. frames: per example; 1 takes pairs of different pictures,
     as the first stage does. stride: between frames. size: height and width in pixels.
@@ -28,7 +33,9 @@ class DataConfig:
     crop_scale, crop_ratio, flip: see `augment.py`; the default is the official centred crop.
     shuffle: new order each epoch, else the listed order.
     max_unreadable: share of the clips that may be unreadable before the run stops.
-    synthetic_clips, synthetic_frames: size of the synthetic source.
+    synthetic_clips, synthetic_frames: size of the drawn sources, `synthetic` and `dancer`.
+    corruption: share of frames in which dancers' DWPose, HaMeR and SMPL-CS are wrong, see
+    `corruptions.py`; corruption_seed: which frames, and how.
     Raises `UserError` on a value out of range.
     """
 
@@ -52,6 +59,8 @@ class DataConfig:
     max_unreadable: float = 0.05
     synthetic_clips: int = 64
     synthetic_frames: int = 64
+    corruption: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    corruption_seed: int = 0
 
     def __post_init__(self):
         self._check_sources()
@@ -74,6 +83,8 @@ class DataConfig:
         if self.reference not in get_args(Reference):
             choices = ", ".join(get_args(Reference))
             raise UserError(f"reference: expected one of {choices}, found {self.reference!r}")
+        if len(self.corruption) != 3 or not all(0 <= share <= 1 for share in self.corruption):
+            raise UserError(f"corruption: expected three shares 0 to 1, found {self.corruption!r}")
         self._check_range("crop_scale", self.crop_scale, 1.0)
         if self.crop_ratio is not None:
             self._check_range("crop_ratio", self.crop_ratio, math.inf)
