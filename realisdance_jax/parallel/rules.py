@@ -31,11 +31,11 @@ LOGICAL_AXES = tuple(name for name, _ in RULES)
 ACTIVATION_RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
     "frames": ("frames",),
-    "pixels": ("frames",),
+    "pixels": (),
     "heads": ("tensor",),
 }
-"""Axis of an activation -> mesh axes. Spatial layers spread frames, temporal ones pixels, over the
-same devices, so that one clip can live on several chips."""
+"""Axis of an activation -> mesh axes. Spatial layers spread frames, so that one clip can live on
+several chips; temporal layers, which need all frames of a pixel, leave pixels to the compiler."""
 
 
 def activation_spec(names: Sequence[str | None], shape: Sequence[int], mesh: Mesh) -> PartitionSpec:

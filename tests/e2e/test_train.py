@@ -26,8 +26,11 @@ SPREAD = ("--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.frames=
 
 def saved(run: Path, step: int) -> dict[str, np.ndarray]:
     """Every leaf of a saved state by name."""
+    item = (run / "checkpoints" / str(step) / "state").absolute()
     with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.restore((run / "checkpoints" / str(step) / "state").absolute())
+        stored = checkpointer.metadata(item).item_metadata.tree
+        host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+        tree = checkpointer.restore(item, args=ocp.args.PyTreeRestore(restore_args=host))
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 

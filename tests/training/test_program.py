@@ -137,7 +137,7 @@ def tiny_program():
 
 
 def test_constraints_are_in_the_program(tiny_program):
-    """Frames in spatial layers, pixels in temporal ones, examples in both."""
+    """Examples and, in spatial layers, frames."""
     batch = batch_shapes(tiny_program, cached=False)
     compiled = tiny_program.compiled()
     text = compiled.lower(tiny_program.state, tiny_program.frozen, batch).as_text()
