@@ -192,6 +192,7 @@ def test_kill_at_any_moment(video_stage, image_stage, tmp_path, seed):
     check_equal_to_straight(run, video_stage)
 
 
+@pytest.mark.slow
 def test_another_mesh_goes_on(video_stage, tmp_path):
     """A finished run on more steps and one device: restored onto a mesh of another shape."""
     import shutil

@@ -12,6 +12,7 @@ from tests.e2e.conftest import SMALL
 from tests.e2e.test_train import draws, saved
 from tests.e2e.train_call import ROOT, command, environment, train
 
+pytestmark = pytest.mark.slow
 LAST = 5
 OPTIONS = ("--config.mesh.data=4", "--config.mesh.fsdp=2", f"--config.train.steps={LAST}")
 

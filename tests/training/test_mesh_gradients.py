@@ -14,7 +14,10 @@ from realisdance_jax.training.program import first_state, load_frozen, make_prog
 from tests.e2e.conftest import SMALL
 from tests.training.test_program import tiny
 
-MESHES = ({"data": 2, "fsdp": 2, "frames": 2}, {"data": 4, "tensor": 2})
+MESHES = (
+    pytest.param({"data": 2, "fsdp": 2, "frames": 2}, id="frames"),
+    pytest.param({"data": 4, "tensor": 2}, id="tensor", marks=pytest.mark.slow),
+)
 
 
 def one_step(folder, devices: int, **mesh: int):
@@ -41,7 +44,7 @@ def alone(weights):
     return one_step(weights, 1, data=1)[0]
 
 
-@pytest.mark.parametrize("mesh", MESHES, ids=str)
+@pytest.mark.parametrize("mesh", MESHES)
 def test_gradients_do_not_depend_on_the_mesh(weights, alone, mesh):
     found, state = one_step(weights, 8, **mesh)
     for path, expected in alone.items():

@@ -25,6 +25,11 @@ exit_on_user_error(main{options})
 TWICE = WAITER.replace("    finally:\n", "    finally:\n        os.kill(os.getpid(), 1)\n")
 
 
+def hear_ctrl_c() -> None:
+    """Shells start jobs in the background with Ctrl-C ignored, which their children inherit."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def ended(
     number: int, options: str = "", *before: str, source: str = WAITER
 ) -> tuple[int, str, str]:
@@ -37,6 +42,7 @@ def ended(
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
+        preexec_fn=hear_ctrl_c,
     ) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
