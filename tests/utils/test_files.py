@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,7 @@ def test_a_killed_writer(tmp_path, kind, there, number):
         write(path, kind, "old")
     with program(WRITER, path, kind) as writer:
         assert writer.stdout.readline() == "writing\n"
+        time.sleep(0.2)  # it is to be met at its work, not while it still says so
         writer.send_signal(number)
         writer.communicate(timeout=30)
     killed = number == signal.SIGKILL
