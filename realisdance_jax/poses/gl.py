@@ -15,11 +15,9 @@ from typing import Any
 import numpy as np
 
 from realisdance_jax.poses import shading
-from realisdance_jax.poses.hamer_look import LEFT_COLOUR, RIGHT_COLOUR
-from realisdance_jax.poses.meshes import face_normals, vertex_normals
 from realisdance_jax.poses.raster import Camera
-from realisdance_jax.poses.smpl_cs import BodyLook
-from realisdance_jax.shapes import Bool, Float, Int, UInt8, typechecked
+from realisdance_jax.poses.surface import Surface
+from realisdance_jax.shapes import UInt8, typechecked
 from realisdance_jax.utils.errors import UserError
 
 _UNITS = 256.0  # per pixel, as in raster.py
@@ -42,7 +40,7 @@ float reflected(vec3 n, vec3 v, vec3 l) {
     float nl = clamp(dot(n, l), 0.001, 1.0), nv = clamp(abs(dot(n, v)), 0.001, 1.0);
     float nh = clamp(dot(n, h), 0.0, 1.0), vh = clamp(dot(v, h), 0.0, 1.0);
     float fresnel = REFLECTANCE + (1.0 - REFLECTANCE) * pow(1.0 - vh, 5.0);
-    float shadow = nl / (nl * (1.0 - K) + K) * nv / (nv * (1.0 - K) + K);
+    float shadow = nl / mix(nl, 1.0, SHADOWING) * nv / mix(nv, 1.0, SHADOWING);
     float spread = nh * nh * (ALPHA2 - 1.0) + 1.0;
     float highlight = fresnel * shadow * ALPHA2 / (PI * spread * spread)
                     / (4.0 * nl * nv + 0.001);
@@ -71,58 +69,15 @@ _LOOKS: dict[shading.Look, int] = {"sd": 0, "dit": 1, "hamer": 2}
 
 
 @typechecked
-def paint_smpl_cs(
-    vertices: Float[np.ndarray, "v 3"],
-    faces: Int[np.ndarray, "n 3"],
-    colours: UInt8[np.ndarray, "v 3"],
-    camera: Camera,
-    size: tuple[int, int],
-    look: BodyLook,
-) -> UInt8[np.ndarray, "H W 3"]:
-    """As `smpl_cs.paint_smpl_cs`. Raises `UserError` without moderngl or a driver."""
-    if look == "sd":
-        normals = np.repeat(face_normals(vertices, faces), 3, axis=0)
-    else:
-        normals = vertex_normals(vertices, faces, "area")[faces.ravel()]
-    paints = colours[faces.ravel()].astype(np.float32) / 255
-    return _fill(vertices, faces, normals, paints, camera, size, look)
-
-
-@typechecked
-def paint_hands(
-    hands: Float[np.ndarray, "n v 3"],
-    right: Bool[np.ndarray, " n"],
-    faces: Int[np.ndarray, "m 3"],
-    camera: Camera,
-    size: tuple[int, int],
-) -> UInt8[np.ndarray, "H W 3"]:
-    """As `hamer_look.paint_hands`. Raises `UserError` without moderngl or a driver."""
-    if not len(hands):
-        return np.zeros((*size, 3), np.uint8)
-    vertices = hands.reshape(-1, 3)
-    sides = [faces if is_right else faces[:, ::-1] for is_right in right]
-    joined = np.concatenate([side + n * hands.shape[1] for n, side in enumerate(sides)])
-    normals = vertex_normals(vertices, joined, "angle")[joined.ravel()]
-    paints = np.where(right[:, None], RIGHT_COLOUR, LEFT_COLOUR)
-    paints = np.repeat(paints, 3 * len(faces), axis=0)
-    return _fill(vertices, joined, normals, paints, camera, size, "hamer")
-
-
-def _fill(
-    vertices: np.ndarray,
-    faces: np.ndarray,
-    normals: np.ndarray,
-    paints: np.ndarray,
-    camera: Camera,
-    size: tuple[int, int],
-    look: shading.Look,
-) -> np.ndarray:
-    """Draw faces with normals and colours of their corners (3 n, 3)."""
-    board = _board(size)
-    places, drawn = _clip_places(vertices, camera, size, faces)
-    corners = np.concatenate([places[faces.ravel()], normals, paints], axis=1)
-    kept = corners[np.repeat(drawn, 3)].astype("f4")
-    return board.draw(kept, camera, _LOOKS[look])
+def fill(surface: Surface, camera: Camera, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """The `Fill` on the graphics card. Raises `UserError` without moderngl or a driver."""
+    places, drawn = _clip_places(surface.vertices, camera, size, surface.faces)
+    corners = surface.faces[drawn].ravel()
+    facing = (
+        surface.normals[corners] if surface.smooth else surface.normals[drawn].repeat(3, axis=0)
+    )
+    columns = [places[corners], facing, surface.colours[corners]]
+    return _board(size).draw(np.concatenate(columns, axis=1, dtype="f4"), camera, surface.look)
 
 
 def _clip_places(
@@ -163,13 +118,13 @@ class _Board:
     target: Any
     size: tuple[int, int]
 
-    def draw(self, corners: np.ndarray, camera: Camera, look: int) -> np.ndarray:
+    def draw(self, corners: np.ndarray, camera: Camera, look: shading.Look) -> np.ndarray:
         height, width = self.size
         self.target.use()
         self.target.clear(0.0, 0.0, 0.0, 0.0, depth=1.0)
         if len(corners):
             for name, value in (
-                ("look", look),
+                ("look", _LOOKS[look]),
                 ("focal", camera.focal),
                 ("centre", camera.centre),
             ):
@@ -219,12 +174,12 @@ def _fragment_shader() -> str:
     )
     numbers = {
         "LIGHTS": lights,
-        "REFLECTANCE": shading._REFLECTANCE,
-        "ALPHA2": shading._ALPHA2,
+        "REFLECTANCE": shading.REFLECTANCE,
+        "ALPHA2": shading.ALPHA2,
         "DIT_DIFFUSE": shading.DIT_DIFFUSE,
-        "DIFFUSE": shading._DIFFUSE,
-        "GAMMA": shading._GAMMA,
-        "K": shading._K,
+        "DIFFUSE": shading.DIFFUSE,
+        "GAMMA": shading.GAMMA,
+        "SHADOWING": shading.SHADOWING,
         "PI": float(np.pi),
         "SD_AMBIENT": shading.SD_AMBIENT,
         "SD_INTENSITY": shading.SD_INTENSITY,

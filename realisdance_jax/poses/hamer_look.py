@@ -6,9 +6,9 @@ back into the frame by a camera as long as 5000 pixels per 256 of the frame's lo
 
 import numpy as np
 
-from realisdance_jax.poses.meshes import border, normalised, vertex_normals
-from realisdance_jax.poses.raster import Camera, interpolate, rasterise, view_directions
-from realisdance_jax.poses.shading import shade
+from realisdance_jax.poses.meshes import border, vertex_normals
+from realisdance_jax.poses.raster import Camera
+from realisdance_jax.poses.surface import Fill, Surface, fill
 from realisdance_jax.shapes import Bool, Float, Int, UInt8, typechecked
 from realisdance_jax.utils.errors import UserError
 
@@ -77,6 +77,7 @@ def paint_hands(
     faces: Int[np.ndarray, "m 3"],
     camera: Camera,
     size: tuple[int, int],
+    fill: Fill = fill,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Draw the hands of one frame on black, RGB, hard edges; nearer hands hide farther ones.
 
@@ -86,18 +87,13 @@ def paint_hands(
         faces: of the right-hand model, from `close_wrist`.
         camera: from `full_frame_camera`.
         size: height and width of the source frames.
+        fill: what paints; it may raise `UserError` when it lacks what it needs.
     """
-    picture = np.zeros((size[0] * size[1], 3), np.uint8)
-    if len(hands):
-        vertices = hands.reshape(-1, 3)
-        sides = [faces if is_right else faces[:, ::-1] for is_right in right]
-        joined = np.concatenate([side + n * hands.shape[1] for n, side in enumerate(sides)])
-        fragments = rasterise(vertices, joined, camera, size)
-        normals = interpolate(vertex_normals(vertices, joined, "angle"), joined, fragments)
-        picture[fragments.pixels] = shade(
-            "hamer",
-            np.where(right[fragments.faces // len(faces), None], RIGHT_COLOUR, LEFT_COLOUR),
-            normalised(normals).astype(np.float64),
-            view_directions(fragments, camera, size),
-        )
-    return picture.reshape(*size, 3)
+    if not len(hands):
+        return np.zeros((*size, 3), np.uint8)
+    vertices = hands.reshape(-1, 3)
+    sides = [faces if is_right else faces[:, ::-1] for is_right in right]
+    joined = np.concatenate([side + n * hands.shape[1] for n, side in enumerate(sides)])
+    normals = vertex_normals(vertices, joined, "angle")
+    colours = np.where(right[:, None], RIGHT_COLOUR, LEFT_COLOUR).repeat(hands.shape[1], axis=0)
+    return fill(Surface(vertices, joined, normals, True, colours, "hamer"), camera, size)

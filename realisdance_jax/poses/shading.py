@@ -14,12 +14,12 @@ from realisdance_jax.shapes import Float, UInt8, typechecked
 
 Look = Literal["sd", "dit", "hamer"]
 
-_METALLIC, _ROUGHNESS = 0.2, 0.8
-_DIFFUSE = (1 - 0.04) * (1 - _METALLIC) / np.pi
-_REFLECTANCE = 0.04 * (1 - _METALLIC) + _METALLIC  # of white, seen frontally
-_ALPHA2 = _ROUGHNESS**4
-_K = (_ROUGHNESS + 1) ** 2 / 8
-_GAMMA = 1 / 2.2
+METALLIC, ROUGHNESS = 0.2, 0.8
+DIFFUSE = (1 - 0.04) * (1 - METALLIC) / np.pi
+REFLECTANCE = 0.04 * (1 - METALLIC) + METALLIC  # of white, seen frontally
+ALPHA2 = ROUGHNESS**4
+SHADOWING = (ROUGHNESS + 1) ** 2 / 8
+GAMMA = 1 / 2.2
 
 _TILT = np.pi / 6
 HEADLIGHT = (0.0, 0.0, -1.0)
@@ -46,7 +46,7 @@ def shade(
     if look == "dit":  # PyTorch truncates, OpenGL rounds
         return (np.clip(dit_light(colours, normals), 0, 1) * 255).astype(np.uint8)
     light = sd_light(normals, views) if look == "sd" else hamer_light(normals, views)
-    bright = np.clip(light[:, None] * colours, 0, 1) ** _GAMMA
+    bright = np.clip(light[:, None] * colours, 0, 1) ** GAMMA
     return (bright * 255 + 0.5).astype(np.uint8)
 
 
@@ -88,8 +88,8 @@ def _reflected(normals: np.ndarray, views: np.ndarray, light: tuple) -> np.ndarr
     n_v = np.clip(np.abs(np.einsum("ki,ki->k", normals, views)), 0.001, 1)
     n_h = np.clip(np.einsum("ki,ki->k", normals, half), 0, 1)
     v_h = np.clip(np.einsum("ki,ki->k", views, half), 0, 1)
-    fresnel = _REFLECTANCE + (1 - _REFLECTANCE) * (1 - v_h) ** 5
-    shadow = n_l / (n_l * (1 - _K) + _K) * n_v / (n_v * (1 - _K) + _K)
-    spread = _ALPHA2 / (np.pi * (n_h * n_h * (_ALPHA2 - 1) + 1) ** 2)
+    fresnel = REFLECTANCE + (1 - REFLECTANCE) * (1 - v_h) ** 5
+    shadow = n_l / (n_l * (1 - SHADOWING) + SHADOWING) * n_v / (n_v * (1 - SHADOWING) + SHADOWING)
+    spread = ALPHA2 / (np.pi * (n_h * n_h * (ALPHA2 - 1) + 1) ** 2)
     highlight = fresnel * shadow * spread / (4 * n_l * n_v + 0.001)
-    return n_l * ((1 - fresnel) * _DIFFUSE + highlight)
+    return n_l * ((1 - fresnel) * DIFFUSE + highlight)

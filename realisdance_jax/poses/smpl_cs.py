@@ -13,9 +13,9 @@ import numpy as np
 
 from realisdance_jax.poses.harmonic import harmonic
 from realisdance_jax.poses.landmarks import SCALE, landmark_vertices
-from realisdance_jax.poses.meshes import face_normals, normalised, vertex_normals
-from realisdance_jax.poses.raster import Camera, interpolate, rasterise, view_directions
-from realisdance_jax.poses.shading import shade
+from realisdance_jax.poses.meshes import face_normals, vertex_normals
+from realisdance_jax.poses.raster import Camera
+from realisdance_jax.poses.surface import Fill, Surface, fill
 from realisdance_jax.shapes import Float, Int, UInt8, typechecked
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import existing_file
@@ -32,6 +32,7 @@ def paint_smpl_cs(
     camera: Camera,
     size: tuple[int, int],
     look: BodyLook,
+    fill: Fill = fill,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Draw one body on black, RGB, hard edges.
 
@@ -42,21 +43,12 @@ def paint_smpl_cs(
         camera: focal lengths and principal point for a picture of `size`.
         size: height and width of the source frames.
         look: `sd` (flat faces, bright) or `dit` (smooth, pastel).
+        fill: what paints; it may raise `UserError` when it lacks what it needs.
     """
-    fragments = rasterise(vertices, faces, camera, size)
-    if look == "sd":
-        normals = face_normals(vertices, faces)[fragments.faces]
-    else:
-        normals = vertex_normals(vertices, faces, "area")
-        normals = normalised(interpolate(normals, faces, fragments))
-    picture = np.zeros((size[0] * size[1], 3), np.uint8)
-    picture[fragments.pixels] = shade(
-        look,
-        interpolate(colours.astype(np.float32) / 255, faces, fragments),
-        normals.astype(np.float32),
-        view_directions(fragments, camera, size).astype(np.float32),
-    )
-    return picture.reshape(*size, 3)
+    smooth = look == "dit"
+    normals = vertex_normals(vertices, faces, "area") if smooth else face_normals(vertices, faces)
+    paints = colours.astype(np.float32) / 255
+    return fill(Surface(vertices, faces, normals, smooth, paints, look), camera, size)
 
 
 @typechecked

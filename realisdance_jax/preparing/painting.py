@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from realisdance_jax.data.video_io import read_frames
-from realisdance_jax.poses import gl
+from realisdance_jax.poses import gl, surface
 from realisdance_jax.poses.align import Similarity
 from realisdance_jax.poses.body_models import SMPLX_PARTS, BodyModel, smplx_pose
 from realisdance_jax.poses.clips import BodyClip, HandClip, KeypointClip
@@ -27,6 +27,7 @@ Size = tuple[int, int]
 Renderer = Literal["numpy", "gl"]
 Pictures = Iterator[UInt8[np.ndarray, "H W 3"]]
 
+_FILLS: dict[Renderer, surface.Fill] = {"numpy": surface.fill, "gl": gl.fill}
 _BATCH = 64
 _WORTH_A_PROCESS = 48  # frames: starting one takes about as long as painting these
 
@@ -84,8 +85,8 @@ def _paint_body(
 ) -> UInt8[np.ndarray, "H W 3"]:
     if frame.vertices is None or frame.camera is None:
         return np.zeros((*size, 3), np.uint8)
-    paint = paint_smpl_cs if renderer == "numpy" else gl.paint_smpl_cs
-    return paint(frame.vertices, faces, colours, frame.camera, size, look)
+    fill = _FILLS[renderer]
+    return paint_smpl_cs(frame.vertices, faces, colours, frame.camera, size, look, fill)
 
 
 def _body_frames(model: BodyModel, clip: BodyClip) -> Iterator[BodyFrame]:
@@ -151,8 +152,7 @@ def _hand_frames(clip: HandClip) -> Iterator[HandFrame]:
 def _paint_hands(
     frame: HandFrame, faces: np.ndarray, camera: Camera, size: Size, renderer: Renderer
 ) -> UInt8[np.ndarray, "H W 3"]:
-    paint = paint_hands if renderer == "numpy" else gl.paint_hands
-    return paint(frame.vertices, frame.right, faces, camera, size)
+    return paint_hands(frame.vertices, frame.right, faces, camera, size, _FILLS[renderer])
 
 
 def keypoint_pictures(clip: KeypointClip, job: Job) -> Pictures:

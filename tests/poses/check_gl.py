@@ -31,7 +31,7 @@ def main() -> None:
         camera = Camera((focal, focal), (size[1] / 2 + 0.3, size[0] / 2 + 0.1))
         for look in ("sd", "dit"):
             given = (standing, body.faces, colours, camera, size, look)
-            compare(f"{look} {size}", paint_smpl_cs(*given), gl.paint_smpl_cs(*given))
+            compare(f"{look} {size}", paint_smpl_cs(*given), paint_smpl_cs(*given, fill=gl.fill))
         turn = np.array([[1, 0, 0], [0, 0.2, -0.98], [0, 0.98, 0.2]])
         right = hand.template.astype(np.float64) @ turn.T
         hands = np.stack(
@@ -39,7 +39,7 @@ def main() -> None:
         )
         sides, lid = np.array([True, False]), close_wrist(hand.faces)
         given = (hands, sides, lid, full_frame_camera(size, 700.0 * focal), size)
-        compare(f"hamer {size}", paint_hands(*given), gl.paint_hands(*given))
+        compare(f"hamer {size}", paint_hands(*given), paint_hands(*given, fill=gl.fill))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from realisdance_jax.poses import gl, shading
+from realisdance_jax.poses.hamer_look import paint_hands
 from realisdance_jax.poses.raster import Camera
+from realisdance_jax.poses.smpl_cs import paint_smpl_cs
 from realisdance_jax.utils.errors import UserError
 from tests.poses.solids import board
 
@@ -24,7 +26,8 @@ def fresh_boards():
 
 def paint():
     vertices, faces = board(4.0)
-    return gl.paint_smpl_cs(vertices, faces, np.zeros((4, 3), np.uint8), CAMERA, SIZE, "sd")
+    colours = np.zeros((4, 3), np.uint8)
+    return paint_smpl_cs(vertices, faces, colours, CAMERA, SIZE, "sd", gl.fill)
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
@@ -47,7 +50,7 @@ def test_without_a_driver_it_says_so(monkeypatch):
 
 def test_no_hand_needs_no_driver():
     none = np.zeros((0, 4, 3)), np.zeros(0, bool), np.array([[0, 1, 2]])
-    assert not gl.paint_hands(*none, CAMERA, SIZE).any()
+    assert not paint_hands(*none, CAMERA, SIZE, gl.fill).any()
 
 
 def test_corners_are_where_the_rasteriser_rounds_them():
@@ -73,5 +76,5 @@ def test_the_shader_has_the_numbers_of_the_looks():
     text = gl._fragment_shader()
     assert not re.findall(r"\b[A-Z][A-Z0-9_]*\b(?!_)", text.replace("gl_FragCoord", ""))
     assert text.count("vec3(") >= 5
-    for number in (shading.SD_INTENSITY, shading.DIT_SPECULAR, shading._K, shading._ALPHA2):
+    for number in (shading.SD_INTENSITY, shading.DIT_SPECULAR, shading.SHADOWING, shading.ALPHA2):
         assert str(number) in text
