@@ -2,12 +2,13 @@
 
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import FrameType
-from typing import NoReturn
 
 _STOPPING = (signal.SIGTERM, signal.SIGHUP)
+_QUIET_SECONDS = 2.0
 
 
 class UserError(Exception):
@@ -37,15 +38,19 @@ def exit_on_user_error(main: Callable[[], None], *, stop_on_signals: bool = True
 
 @contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Raise `_Signalled` on signals that would end the process, once: cleaning up takes a moment.
+    """Raise `_Signalled` on signals that would end the process.
 
-    Ignored ones (of nohup) and those that are taken care of stay as they are.
+    Those that follow at once are ignored, for cleaning up takes a moment; later ones raise again,
+    for an exception raised in a callback may have been lost there. Signals that are ignored (by
+    nohup) or taken care of stay as they are.
     """
+    quiet_until = 0.0
 
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        for other in taken:
-            signal.signal(other, signal.SIG_IGN)
-        raise _Signalled(number)
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal quiet_until
+        if (now := time.monotonic()) >= quiet_until:
+            quiet_until = now + _QUIET_SECONDS
+            raise _Signalled(number)
 
     taken = [number for number in _STOPPING if signal.getsignal(number) is signal.SIG_DFL]
     for number in taken:

@@ -16,13 +16,34 @@ from realisdance_jax.utils.errors import exit_on_user_error
 def main():
     try:
         print("ready", flush=True)
-        time.sleep(60)
+        for _ in range(600):
+            time.sleep(0.1)  # naps: a signal just before a sleep is heard after it
     finally:
         print("cleaned up", flush=True)
 
 exit_on_user_error(main{options})
 """
 TWICE = WAITER.replace("    finally:\n", "    finally:\n        os.kill(os.getpid(), 1)\n")
+
+DEAF = """
+import os, signal, time
+from realisdance_jax.utils import errors
+
+errors._QUIET_SECONDS = 0.05
+
+class Deaf:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def main():
+    Deaf()
+    time.sleep(0.1)
+    print("ready", flush=True)
+    for _ in range(600):
+        time.sleep(0.1)
+
+errors.exit_on_user_error(main{options})
+"""
 
 
 def hear_ctrl_c() -> None:
@@ -80,6 +101,13 @@ def test_signals_are_as_before_afterwards():
 
 def test_a_second_signal_does_not_disturb_cleaning_up():
     assert ended(signal.SIGTERM, source=TWICE) == (143, "cleaned up\n", "interrupted\n")
+
+
+def test_a_signal_lost_in_a_destructor_does_not_make_deaf():
+    code, _, err = ended(signal.SIGTERM, source=DEAF)
+    assert code == 143
+    assert "Exception ignored in" in err  # the first one
+    assert err.endswith("interrupted\n")
 
 
 def test_an_error_of_the_users_is_one_line(capsys):

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,8 @@ def main():
             stream.write("half")
             stream.flush()
             print("writing", flush=True)
-            time.sleep(60)
+            for _ in range(600):
+                time.sleep(0.1)  # naps: a signal just before a sleep is heard after it
 
 exit_on_user_error(main)
 """
@@ -72,7 +72,6 @@ def test_a_killed_writer(tmp_path, kind, there, number):
         write(path, kind, "old")
     with program(WRITER, path, kind) as writer:
         assert writer.stdout.readline() == "writing\n"
-        time.sleep(0.2)  # it is to be met at its work, not while it still says so
         writer.send_signal(number)
         writer.communicate(timeout=30)
     killed = number == signal.SIGKILL
