@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
 from realisdance_jax.planning.programs import Planned, sample_program, train_program
 from realisdance_jax.planning.report import compiled_figures, markdown, quick_figures
@@ -20,11 +19,10 @@ from realisdance_jax.planning.topology import Topology, parse_topology, prepare_
 from realisdance_jax.training.recipe import Recipe
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 from realisdance_jax.utils.files import atomic_output
+from realisdance_jax.utils.flags import config_flag, parse_flags
 
 FLAGS = flags.FlagValues()
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "configs/stage1.py or stage2.py[:variant]", flag_values=FLAGS
-)
+CONFIG = config_flag(FLAGS)
 TOPOLOGY = flags.DEFINE_string(
     "topology", None, "v5e:4x4, v5p:2x2x1, h100:8, ... or cpu:8", flag_values=FLAGS
 )
@@ -94,10 +92,7 @@ def _planned(recipe: Recipe, topology: Topology) -> Planned:
 
 
 def main() -> None:
-    try:
-        FLAGS(sys.argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(" ".join(str(error).split())) from None
+    parse_flags(FLAGS)
     if CONFIG.value is None or TOPOLOGY.value is None:
         raise UserError("expected --config FILE and --topology KIND:SHAPE")
     prepare_compilers()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import jax
 from absl import flags
-from ml_collections import config_flags
 
 from realisdance_jax.checkpoints.run import BASE, RunCheckpoints, check_config
 from realisdance_jax.checkpoints.weights import is_weights_folder, read_manifest
@@ -28,12 +27,11 @@ from realisdance_jax.training.work import step_flops
 from realisdance_jax.training.writer import RunWriter
 from realisdance_jax.utils.distributed import first_host, gathered, start_distributed
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
+from realisdance_jax.utils.flags import config_flag, parse_flags
 from realisdance_jax.utils.tree import flatten
 
 FLAGS = flags.FlagValues()
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "configs/stage1.py or stage2.py[:variant]", flag_values=FLAGS
-)
+CONFIG = config_flag(FLAGS)
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder of the run; the same one again resumes", flag_values=FLAGS
 )
@@ -164,10 +162,7 @@ def _meaning(program: Program, cached: bool) -> Meaning:
 
 
 def main() -> None:
-    try:
-        FLAGS(sys.argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(" ".join(str(error).split())) from None
+    parse_flags(FLAGS)
     sys.exit(run())
 
 

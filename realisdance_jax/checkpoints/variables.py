@@ -84,24 +84,26 @@ def init_model(config: RealisDanceConfig, key: jax.Array) -> dict:
 
 
 def abstract_component(config: RealisDanceConfig, component: str) -> Mapping[str, dict]:
-    """Shapes of `init_component`, unboxed. Tracing takes a second or two; it is done once."""
+    """Shapes of `init_component`, unboxed."""
+    return nn.unbox(boxed_component(config, component))
+
+
+def boxed_component(config: RealisDanceConfig, component: str) -> Mapping[str, dict]:
+    """Shapes of `init_component` in boxes that carry the logical axis names.
+
+    Tracing takes a second or two; it is done once for all that the component depends on.
+    """
     if component == "unet_main" and config.motion is None:
-        twin = abstract_component(config, "unet_ref")
+        twin = boxed_component(config, "unet_ref")
         return {name: {component: tree["unet_ref"]} for name, tree in twin.items()}
     parts = {part: getattr(config, part) for part in _DEPENDS_ON[component]}
     if component == "clip_projector":  # only the width matters, however the rest may differ
         parts["dino"] = dataclasses.replace(RealisDanceConfig().dino, width=config.dino.width)
-    return _abstract_component(RealisDanceConfig(**parts), component)
+    return _traced(RealisDanceConfig(**parts), component)
 
 
 @functools.cache
-def _abstract_component(config: RealisDanceConfig, component: str) -> Mapping[str, dict]:
-    return nn.unbox(boxed_component(config, component))
-
-
-@functools.cache
-def boxed_component(config: RealisDanceConfig, component: str) -> Mapping[str, dict]:
-    """Shapes of `init_component` in boxes that carry the logical axis names."""
+def _traced(config: RealisDanceConfig, component: str) -> Mapping[str, dict]:
     module, inputs = _module_and_inputs(config, component)
     return _placed(component, jax.eval_shape(module.init, jax.random.key(0), *inputs))
 

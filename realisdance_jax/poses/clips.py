@@ -17,8 +17,7 @@ _KEYPOINTS = {
     "faces_ok": (68,),
 }
 _SCORES = {"body_score": (18,), "hands_score": (2, 21), "faces_score": (68,)}
-_BODY = {
-    "present": (),
+BODY_PARAMETERS = {
     "global_orient": (3,),
     "body_pose": (21, 3),
     "left_hand_pose": (15, 3),
@@ -29,9 +28,8 @@ _BODY = {
     "betas": (10,),
     "expression": (10,),
     "transl": (3,),
-    "focal": (2,),
-    "princpt": (2,),
 }
+"""Of SMPL-X, as `BodyClip` has them: the shape of one frame's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +105,8 @@ class BodyClip:
     fps: float | None = None
 
     def __post_init__(self) -> None:
-        _check(self, self.present, 1, _BODY)
+        camera = {"present": (), "focal": (2,), "princpt": (2,)}
+        _check(self, self.present, 1, BODY_PARAMETERS | camera)
 
     @property
     def frames(self) -> int:

@@ -6,21 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from realisdance_jax.poses.clips import BodyClip
+from realisdance_jax.poses.clips import BODY_PARAMETERS, BodyClip
 from realisdance_jax.poses.file_values import check_room, field, frame_size, within
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.torch_files.lazy import LazyTensor
 from realisdance_jax.utils.torch_files.torchzip import torch_content
 
 _PARAMETERS = {"global_orient": (3,), "body_pose": (63,), "betas": (10,), "transl": (3,)}
-_UNKNOWN = {
-    "left_hand_pose": (15, 3),
-    "right_hand_pose": (15, 3),
-    "jaw_pose": (3,),
-    "leye_pose": (3,),
-    "reye_pose": (3,),
-    "expression": (10,),
-}
+_UNKNOWN = {name: BODY_PARAMETERS[name] for name in BODY_PARAMETERS.keys() - _PARAMETERS.keys()}
 _MOST_UNPACKED, _MOST_PICKLED = 1 << 26, 1 << 22
 _FURTHEST = 1e6
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from realisdance_jax.poses.array_files import read_npz
-from realisdance_jax.poses.clips import BodyClip
+from realisdance_jax.poses.clips import BODY_PARAMETERS, BodyClip
 from realisdance_jax.poses.file_values import (
     MOST_FRAMES,
     check_room,
@@ -24,16 +24,7 @@ from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import existing_file
 
 _PARAMETERS = {
-    "global_orient": (1, 3),
-    "body_pose": (21, 3),
-    "left_hand_pose": (15, 3),
-    "right_hand_pose": (15, 3),
-    "jaw_pose": (1, 3),
-    "leye_pose": (1, 3),
-    "reye_pose": (1, 3),
-    "betas": (1, 10),
-    "expression": (1, 10),
-    "transl": (1, 3),
+    name: shape if len(shape) == 2 else (1, *shape) for name, shape in BODY_PARAMETERS.items()
 }
 _BOXES = ("bbox_mmdet", "bbox")
 _FURTHEST = 1e6

@@ -1,0 +1,24 @@
+"""Flags of the programs that read a configuration file."""
+
+import sys
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from realisdance_jax.utils.errors import UserError
+
+
+def config_flag(values: flags.FlagValues) -> flags.FlagHolder[Any]:
+    """`--config FILE[:variant]` and `--config.KEY=VALUE`."""
+    return config_flags.DEFINE_config_file(
+        "config", None, "configs/stage1.py or stage2.py[:variant]", flag_values=values
+    )
+
+
+def parse_flags(values: flags.FlagValues) -> None:
+    """Read the command line; raises `UserError` for what it or the configuration does not know."""
+    try:
+        values(sys.argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(" ".join(str(error).split())) from None
