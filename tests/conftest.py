@@ -5,15 +5,10 @@ import os
 import tempfile
 from pathlib import Path
 
+from tests.devices import xla_flags
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Tests compile much and compute little: without LLVM's optimisations they take two thirds the time.
-os.environ["XLA_FLAGS"] = " ".join(
-    (
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=8",
-        "--xla_backend_optimization_level=0",
-    )
-)
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags(8)}"
 os.environ["REALISDANCE_TYPECHECK"] = "1"
 
 import jax

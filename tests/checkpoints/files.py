@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from realisdance_jax.checkpoints.convert.components import is_motion
 from realisdance_jax.checkpoints.convert.legacy_names import MM_V2_HOMELESS
 from realisdance_jax.checkpoints.convert.plan import Draft, Request, plan
 from realisdance_jax.checkpoints.convert.tensor_files import LazyTensor, open_tensors
 from realisdance_jax.checkpoints.weights import Manifest
-from realisdance_jax.utils.errors import UserError
+from tests.refusals import refusal
 
 Tensors = Mapping[str, LazyTensor]
 
@@ -32,12 +31,9 @@ def planned(**paths: Path) -> tuple[Draft, list[str]]:
     return plan(Request(**paths), said.append), said
 
 
-def refusal(**paths: Path) -> str:
+def request_refusal(**paths: Path) -> str:
     """The one line with which these files are refused."""
-    with pytest.raises(UserError) as caught:
-        plan(Request(**paths), lambda _: None)
-    assert str(caught.value).isprintable()
-    return str(caught.value)
+    return refusal(plan, Request(**paths), lambda _: None)
 
 
 def same(ours: Tensors, theirs: Tensors) -> bool:

@@ -19,7 +19,7 @@ from realisdance_jax.checkpoints.convert.tensor_files import (
     write_safetensors,
 )
 from realisdance_jax.utils.torch_files.torchzip import write_torch_zip
-from tests.checkpoints.files import changed, halves, planned, refusal, same, under, without
+from tests.checkpoints.files import changed, halves, planned, request_refusal, same, under, without
 from tests.checkpoints.torch_pickles import ONE, ONE_DATA, document, fragment, mention, write
 
 STEM = "diffusion_pytorch_model"
@@ -95,9 +95,13 @@ def test_a_lightning_checkpoint_is_a_base(unet, vae, tmp_path):
     name = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
     assert opened.extra == {"callbacks": {name: {"monitor": "val/loss"}}}
     called = document({"w": ONE, "callbacks": callback + b")R"})
-    assert "a call of 'pytorch_lightning" in refusal(base=write(tmp_path / "b.ckpt", called))
+    assert "a call of 'pytorch_lightning" in request_refusal(
+        base=write(tmp_path / "b.ckpt", called)
+    )
     other = document({"w": ONE, "callbacks": mention("pytorch_lightning", "Trainer")})
-    assert "the global 'pytorch_lightning.T" in refusal(base=write(tmp_path / "c.ckpt", other))
+    assert "the global 'pytorch_lightning.T" in request_refusal(
+        base=write(tmp_path / "c.ckpt", other)
+    )
     assert_gives(planned(base=saved)[0], unet, vae)
 
 
@@ -109,13 +113,15 @@ def test_strangers_in_a_single_file_are_listed_or_refused(unet, vae, tmp_path):
     name = "model.diffusion_model.input_blocks.0.0.weight"
     strange = {"model.diffusion_model.label_emb.0.0.weight": JUNK}
     write_safetensors(path, without(tensors, [name]) | strange)
-    line = refusal(base=path)
+    line = request_refusal(base=path)
     assert (
         f"2 tensors not as expected: missing conv_in.weight; unexpected {next(iter(strange))}"
         in line
     )
     write_safetensors(path, tensors | {"first_stage_model.encoder.x": JUNK})
-    assert "1 tensor not as expected: unexpected first_stage_model.encoder.x" in refusal(base=path)
+    assert "1 tensor not as expected: unexpected first_stage_model.encoder.x" in request_refusal(
+        base=path
+    )
 
 
 @pytest.mark.parametrize("layout", ["bin", "fp16", "sharded"])
@@ -141,9 +147,9 @@ def test_folders_of_every_layout_are_bases(unet, vae, base, layout):
 
 def test_a_base_needs_a_unet_unless_there_is_a_checkpoint(vae, base, oracle_folder):
     write_safetensors(base / "vae" / f"{STEM}.safetensors", vae)
-    assert f"unet: expected one of {STEM}.safetensors" in refusal(base=base)
+    assert f"unet: expected one of {STEM}.safetensors" in request_refusal(base=base)
     shutil.rmtree(base / "unet")
-    assert "unet: expected a weight file" in refusal(base=base)
+    assert "unet: expected a weight file" in request_refusal(base=base)
     draft, _ = planned(base=base, checkpoint=oracle_folder / "stage1.ckpt")
     assert_gives(draft, vae=vae)
 
@@ -185,7 +191,7 @@ def test_settings_beside_a_lone_file_count_only_if_they_are_its_own(vae, base, o
         ("norm_num_groups", 5, "vae.widths: expected multiples of 5 (heads or groups), found 32"),
     ):
         config.write_text(json.dumps(settings | {key: value}))
-        assert found in refusal(checkpoint=checkpoint, vae=lone)
+        assert found in request_refusal(checkpoint=checkpoint, vae=lone)
 
 
 def test_an_autoencoder_of_other_latents_is_one_clear_line(vae, oracle_folder, tmp_path):
@@ -203,7 +209,7 @@ def test_an_autoencoder_of_other_latents_is_one_clear_line(vae, oracle_folder, t
         wide[name] = changed(vae[name], lambda x: np.concatenate([x, x]))
     path = tmp_path / "vae.safetensors"
     write_safetensors(path, wide)
-    line = refusal(checkpoint=oracle_folder / "stage1.ckpt", vae=path)
+    line = request_refusal(checkpoint=oracle_folder / "stage1.ckpt", vae=path)
     assert line == f"{path}: expected 4 latent channels, as unet_main takes, found 8"
 
 
@@ -239,13 +245,13 @@ def test_image_encoders_need_no_mask_token(encoder, oracle_folder, tmp_path):
 def test_image_encoders_that_do_not_fit_are_one_line(encoder, oracle_folder, tmp_path):
     path, checkpoint = tmp_path / "dino.safetensors", oracle_folder / "stage1.ckpt"
     write_safetensors(path, without(encoder, ["layernorm.bias"]))
-    line = refusal(checkpoint=checkpoint, image_encoder=path)
+    line = request_refusal(checkpoint=checkpoint, image_encoder=path)
     assert line == f"{path}: 1 tensor not as expected: missing layernorm.bias"
     shapes = {name: tuple(2 * n if n == 48 else n for n in t.shape) for name, t in encoder.items()}
     write_safetensors(path, {k: LazyTensor.of(np.zeros(s, np.float32)) for k, s in shapes.items()})
-    line = refusal(checkpoint=checkpoint, image_encoder=path)
+    line = request_refusal(checkpoint=checkpoint, image_encoder=path)
     expected = "an image encoder of width 48, as clip_projector takes"
     assert line == f"{path}: expected {expected}, found 96"
     write_safetensors(path, {"cls_token": encoder["embeddings.cls_token"]})
-    line = refusal(checkpoint=checkpoint, image_encoder=path)
+    line = request_refusal(checkpoint=checkpoint, image_encoder=path)
     assert line == f"{path}: expected DINOv2 in transformers layout, found cls_token"

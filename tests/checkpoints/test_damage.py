@@ -17,7 +17,7 @@ from realisdance_jax.checkpoints.convert.tensor_files import (
 from realisdance_jax.checkpoints.convert.to_jax import convert_to_jax
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.torch_files.torchzip import write_torch_zip
-from tests.checkpoints.files import damaged, refusal, under
+from tests.checkpoints.files import damaged, request_refusal, under
 from tests.golden_files import load_keys
 
 PLACES = {
@@ -73,7 +73,7 @@ def test_whichever_tensor_is_damaged_it_alone_is_named(oracle_folder, name, stag
         tensors[name] = replace(tensors[name], shape=wrong)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "open_tensors", lambda _: replace(source, tensors=tensors))
-        line = refusal(checkpoint=source.path)
+        line = request_refusal(checkpoint=source.path)
     expected = f"missing {name}"
     if wrong is not None:
         expected = f"{name}: expected shape {list(shape)}, found {list(wrong)}"
@@ -89,7 +89,7 @@ def test_every_problem_of_every_file_is_in_the_one_line(oracle_folder, tmp_path)
     motion = {name: tensor for name, tensor in motion.items() if "motion_modules." in name}
     lost = motion.popitem()[0]
     write_safetensors(tmp_path / "mm.safetensors", motion)
-    line = refusal(checkpoint=tmp_path / "a.ckpt", motion=tmp_path / "mm.safetensors")
+    line = request_refusal(checkpoint=tmp_path / "a.ckpt", motion=tmp_path / "mm.safetensors")
     assert f"a.ckpt: {len(gone) + 1} tensors not as expected: missing " in line
     assert all(f"missing {name};" in line for name in gone)
     assert "unexpected unet_ref.a b" in line
@@ -100,23 +100,25 @@ def test_a_prefix_on_some_names_only_is_refused(oracle_folder, tmp_path):
     tensors = dict(open_tensors(oracle_folder / "stage1.safetensors").tensors)
     tensors["module.unet_ref.conv_in.bias"] = tensors.pop("unet_ref.conv_in.bias")
     write_safetensors(tmp_path / "a.ckpt", tensors)
-    line = refusal(checkpoint=tmp_path / "a.ckpt")
+    line = request_refusal(checkpoint=tmp_path / "a.ckpt")
     assert "expected the prefix 'module.' on all names or on none, found 1423 of 1424" in line
 
 
 def test_files_of_another_kind_are_named(oracle_folder, tmp_path):
     pretrained = oracle_folder / "pretrained"
     unet = pretrained / "unet" / "diffusion_pytorch_model.safetensors"
-    assert "expected a RealisDance checkpoint (unet_ref, " in refusal(checkpoint=unet)
-    assert "expected AnimateDiff motion modules" in refusal(base=pretrained, motion=unet)
-    assert "expected DINOv2 in transformers layout" in refusal(base=pretrained, image_encoder=unet)
-    assert "found no encoder.down_blocks" in refusal(base=pretrained, vae=unet)
-    assert "expected a single-file Stable Diffusion checkpoint" in refusal(base=unet)
-    assert "with unet/ and vae/, found neither" in refusal(base=tmp_path)
-    assert "no such file" in refusal(base=tmp_path / "none")
+    assert "expected a RealisDance checkpoint (unet_ref, " in request_refusal(checkpoint=unet)
+    assert "expected AnimateDiff motion modules" in request_refusal(base=pretrained, motion=unet)
+    assert "expected DINOv2 in transformers layout" in request_refusal(
+        base=pretrained, image_encoder=unet
+    )
+    assert "found no encoder.down_blocks" in request_refusal(base=pretrained, vae=unet)
+    assert "expected a single-file Stable Diffusion checkpoint" in request_refusal(base=unet)
+    assert "with unet/ and vae/, found neither" in request_refusal(base=tmp_path)
+    assert "no such file" in request_refusal(base=tmp_path / "none")
     vae = pretrained / "vae"
     found = "config.json: expected settings of a dinov2, found AutoencoderKL"
-    assert found in refusal(base=pretrained, image_encoder=vae)
+    assert found in request_refusal(base=pretrained, image_encoder=vae)
     with pytest.raises(UserError, match="expected --checkpoint or --base, found neither"):
         plan(Request(vae=vae))
 
@@ -127,5 +129,5 @@ def test_more_conditions_than_are_known_are_refused(oracle_folder, tmp_path):
         name = f"pose_guider.gate_module.gate_layer.2.{leaf}"
         tensors[name] = LazyTensor.of(np.zeros(shape, np.float32))
     write_torch_zip(tmp_path / "a.ckpt", tensors)
-    line = refusal(checkpoint=tmp_path / "a.ckpt")
+    line = request_refusal(checkpoint=tmp_path / "a.ckpt")
     assert line == f"{tmp_path}/a.ckpt: expected at most 3 conditions, found 4"

@@ -18,7 +18,7 @@ from realisdance_jax.models.motion import sinusoid_table
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.torch_files.torchzip import write_torch_zip
 from tests import oracle
-from tests.checkpoints.files import changed, motion_twin, planned, refusal, same, under
+from tests.checkpoints.files import changed, motion_twin, planned, request_refusal, same, under
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +151,12 @@ def test_the_base_gives_schedule_heads_and_vae_beside_a_checkpoint(oracle_folder
         ("block_out_channels", [320, 640], "expected block_out_channels [320, 640] (config.json)"),
     ):
         unet.write_text(json.dumps(settings | {key: value}))
-        assert found in refusal(checkpoint=checkpoint, base=base)
+        assert found in request_refusal(checkpoint=checkpoint, base=base)
     unet.write_text(json.dumps(settings))
     scheduler.write_text(json.dumps(schedule | {"beta_schedule": "cosine"}))
-    assert "beta_schedule: expected one of " in refusal(checkpoint=checkpoint, base=base)
+    assert "beta_schedule: expected one of " in request_refusal(checkpoint=checkpoint, base=base)
     unet.write_text("{")
-    assert "unet/config.json: expected JSON" in refusal(checkpoint=checkpoint, base=base)
+    assert "unet/config.json: expected JSON" in request_refusal(checkpoint=checkpoint, base=base)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_counters_that_are_no_whole_numbers_are_refused(oracle_folder, tmp_path)
         (np.zeros(3), "a LazyTensor"),
     ):
         write_torch_zip(path, {"state_dict": tensors, "epoch": value})
-        line = refusal(checkpoint=path)
+        line = request_refusal(checkpoint=path)
         assert line.startswith(f"{path}: expected a whole number as epoch, found {found}")
 
 
@@ -221,7 +221,7 @@ def test_motion_of_another_width_is_one_clear_line(oracle_folder, tmp_path):
     write_torch_zip(path, {name: wider(t) for name, t in motion_twin(oracle_folder).items()})
     widths = "expected motion modules of widths 32, 32, 64, 64, as the UNets"
     for stage in (1, 2):
-        line = refusal(checkpoint=oracle_folder / f"stage{stage}.ckpt", motion=path)
+        line = request_refusal(checkpoint=oracle_folder / f"stage{stage}.ckpt", motion=path)
         assert line == f"{path}: {widths}, found 64, 64, 128, 128"
 
 
@@ -233,7 +233,7 @@ def test_a_damaged_motion_file_is_named_by_its_own_names(oracle_folder, tmp_path
         "mid_block.motion_modules.0.temporal_transformer.norm.bias"
     ]
     write_safetensors(path, tensors | {"conv_in.bias": tensors[next(iter(tensors))]})
-    line = refusal(checkpoint=oracle_folder / "stage1.ckpt", motion=path)
+    line = request_refusal(checkpoint=oracle_folder / "stage1.ckpt", motion=path)
     strange = "unexpected mid_block.motion_modules.1.temporal_transformer.norm.bias"
     assert line == f"{path}: 2 tensors not as expected: missing {name}; {strange}"
 
@@ -254,6 +254,6 @@ def test_shorter_motion_tables_set_the_frame_limit(oracle_folder, tmp_path):
     draft, _ = planned(checkpoint=oracle_folder / "stage1.ckpt", motion=path)
     assert draft.config.motion.max_frames == 24
     assert not draft.parts["unet_main"].fresh
-    assert "pos_encoder.pe: expected shape [1, 32, 32], found [1, 24, 32]" in refusal(
+    assert "pos_encoder.pe: expected shape [1, 32, 32], found [1, 24, 32]" in request_refusal(
         checkpoint=oracle_folder / "stage2.ckpt", motion=path
     )

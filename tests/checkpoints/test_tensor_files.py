@@ -23,19 +23,13 @@ from realisdance_jax.checkpoints.convert.tensor_files import (
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.torch_files.lazy import SAFETENSORS_DTYPES, LazyTensor
 from realisdance_jax.utils.torch_files.torchzip import write_torch_zip
+from tests.refusals import refusal
 
 A, B = np.arange(6, dtype=np.float32).reshape(2, 3), np.arange(4, dtype=np.int64)
 
 
 def lazily(arrays: dict[str, np.ndarray]) -> dict[str, LazyTensor]:
     return {name: LazyTensor.of(array) for name, array in arrays.items()}
-
-
-def refusal(path) -> str:
-    with pytest.raises(UserError) as caught:
-        open_tensors(path)
-    assert str(caught.value).isprintable()
-    return str(caught.value)
 
 
 def test_both_formats_of_the_oracle_say_the_same(oracle_folder):
@@ -134,7 +128,7 @@ def test_bfloat16_survives_a_torch_file(tmp_path):
 def test_damaged_safetensors_are_one_line(tmp_path, change, found):
     path = tmp_path / "a.safetensors"
     path.write_bytes(change(save({"a": A, "b": B})))
-    line = refusal(path)
+    line = refusal(open_tensors, path)
     assert line.startswith(f"{path}: expected ")
     assert found in line
 
@@ -152,8 +146,8 @@ def test_the_contents_decide_over_the_suffix(tmp_path):
     (tmp_path / "a.ckpt").write_bytes(save({"a": A}))
     np.testing.assert_array_equal(open_tensors(tmp_path / "a.ckpt").read("a"), A)
     (tmp_path / "page.pth").write_text("<!DOCTYPE html>")
-    assert "starts with b'<!DOCTYP'" in refusal(tmp_path / "page.pth")
-    assert "no such file" in refusal(tmp_path / "none.pth")
+    assert "starts with b'<!DOCTYP'" in refusal(open_tensors, tmp_path / "page.pth")
+    assert "no such file" in refusal(open_tensors, tmp_path / "none.pth")
 
 
 def test_safetensors_are_read_and_written_one_at_a_time(tmp_path):
@@ -205,7 +199,7 @@ def test_sharded_files_open_by_their_index(tmp_path, suffix, index):
     assert source.keys() == ["a", "b", "c"]
     np.testing.assert_array_equal(source.read("c"), A + 1)
     (tmp_path / places["b"]).unlink()
-    assert f"{places['b']}: expected a weight file" in refusal(tmp_path / index)
+    assert f"{places['b']}: expected a weight file" in refusal(open_tensors, tmp_path / index)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +215,7 @@ def test_wrong_indices_are_refused(tmp_path, change, found):
     places = write_shards(tmp_path, ".bin", "model.bin.index.json")
     path = tmp_path / "model.bin.index.json"
     path.write_text(json.dumps({"weight_map": places | change}))
-    assert found in refusal(path)
+    assert found in refusal(open_tensors, path)
 
 
 def test_an_index_must_list_everything_and_be_one(tmp_path):
@@ -229,10 +223,12 @@ def test_an_index_must_list_everything_and_be_one(tmp_path):
     path = tmp_path / "model.bin.index.json"
     del places["c"]
     path.write_text(json.dumps({"weight_map": places}))
-    assert "every tensor of its shards listed, found 'c' in a shard only" in refusal(path)
+    assert "every tensor of its shards listed, found 'c' in a shard only" in refusal(
+        open_tensors, path
+    )
     for text in ("[]", "{", '{"weight_map": []}', "[" * 20000, "\x00"):
         path.write_text(text)
-        assert "an index with a weight_map, found a broken one" in refusal(path)
+        assert "an index with a weight_map, found a broken one" in refusal(open_tensors, path)
 
 
 def test_full_precision_goes_before_fp16_and_safetensors_before_torch(tmp_path):

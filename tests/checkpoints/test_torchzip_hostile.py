@@ -1,9 +1,7 @@
 """Torch zip files that are hostile, damaged or of another format: one line, nothing run."""
 
-import os
 import pickle
 import struct
-import subprocess
 import tarfile
 import time
 import zipfile
@@ -26,42 +24,24 @@ from tests.checkpoints.torch_pickles import (
     tensor,
     write,
 )
+from tests.hostile import evils
+from tests.refusals import refusal
 
 
-def refusal(path) -> str:
-    with pytest.raises(UserError) as caught:
-        open_torch_zip(path)
-    line = str(caught.value)
+def refused(path) -> str:
+    line = refusal(open_torch_zip, path)
     assert line.startswith(f"{path}: expected ")
-    assert line.isprintable()
     return line
-
-
-class Evil:
-    """Pickles into a call."""
-
-    def __init__(self, function, *arguments):
-        self.reduced = (function, arguments)
-
-    def __reduce__(self):
-        return self.reduced
 
 
 def test_nothing_a_hostile_pickle_asks_for_is_run(tmp_path):
     mark = tmp_path / "was_run"
-    calls = {
-        "posix.system": Evil(os.system, f"touch {mark}"),
-        "builtins.exec": Evil(exec, f"open({str(mark)!r}, 'w')"),
-        "builtins.eval": Evil(eval, f"open({str(mark)!r}, 'w')"),
-        "subprocess.Popen": Evil(subprocess.Popen, ["touch", str(mark)]),
-        "posix.mkdir": Evil(os.mkdir, str(mark)),
-    }
-    fragments = {name: fragment(evil) for name, evil in calls.items()}
+    fragments = {name: fragment(evil) for name, evil in evils(mark).items()}
     attribute = call("builtins", "getattr", mention("torch", "Tensor"), fragment("mro"))
     for name, evil in (fragments | {"builtins.getattr": attribute}).items():
         nested = call("torch._utils", "_rebuild_parameter", evil, b"\x89", b"}")
         for pickled in (document({"w": ONE, "key": evil}), document({"w": ONE, "key": nested})):
-            line = refusal(write(tmp_path / "a.pt", pickled))
+            line = refused(write(tmp_path / "a.pt", pickled))
             assert f"the global {name!r} at 'key'; nothing was run" in line
     assert not mark.exists()
 
@@ -115,7 +95,7 @@ def test_nothing_a_hostile_pickle_asks_for_is_run(tmp_path):
     ],
 )
 def test_everything_outside_the_list_is_refused_by_name(tmp_path, evil, named):
-    line = refusal(write(tmp_path / "a.pt", document({"w": ONE, "key": evil})))
+    line = refused(write(tmp_path / "a.pt", document({"w": ONE, "key": evil})))
     assert named in line
 
 
@@ -147,24 +127,24 @@ def test_everything_outside_the_list_is_refused_by_name(tmp_path, evil, named):
     ],
 )
 def test_broken_pickles_are_one_line(tmp_path, body):
-    refusal(write(tmp_path / "a.pt", b"\x80\x02" + body))
+    refused(write(tmp_path / "a.pt", b"\x80\x02" + body))
 
 
 def test_small_pickles_cannot_become_large(tmp_path):
     text = fragment("x" * 200_000) + b"q\x01"
     copies = (mention("_codecs", "encode") + b"h\x01\x85R") * 2000
     pickled = document({"w": ONE, "key": b"](" + text + copies + b"e"})
-    assert "over and over" in refusal(write(tmp_path / "a.pt", pickled))
+    assert "over and over" in refused(write(tmp_path / "a.pt", pickled))
 
     nested = b")" + b"\x85q\x01h\x01\x86" * 60  # a tuple of 2^60 leaves: no key, never walked
     started = time.monotonic()
-    line = refusal(write(tmp_path / "a.pt", b"\x80\x02}" + nested + b"K\x01s."))
+    line = refused(write(tmp_path / "a.pt", b"\x80\x02}" + nested + b"K\x01s."))
     assert "a key that is not text or a number" in line
-    assert "a dict of tensors" in refusal(write(tmp_path / "a.pt", b"\x80\x02" + nested + b"."))
+    assert "a dict of tensors" in refused(write(tmp_path / "a.pt", b"\x80\x02" + nested + b"."))
     assert time.monotonic() - started < 5
 
     huge = tensor("FloatStorage", "0", 2, 0, (1 << 40,), (0,))
-    assert "does not fit" in refusal(write(tmp_path / "a.pt", document({"w": huge})))
+    assert "does not fit" in refused(write(tmp_path / "a.pt", document({"w": huge})))
 
 
 @pytest.mark.parametrize(
@@ -176,54 +156,54 @@ def test_small_pickles_cannot_become_large(tmp_path):
     ],
 )
 def test_storages_must_be_there_and_of_the_declared_size(tmp_path, data, expected):
-    assert expected in refusal(write(tmp_path / "a.pt", document({"w": ONE}), data))
+    assert expected in refused(write(tmp_path / "a.pt", document({"w": ONE}), data))
 
 
 def test_archives_of_another_kind_are_named(tmp_path):
     good = document({"w": ONE})
     path = tmp_path / "a.pt"
     order = {"byteorder": b"big"}
-    assert "byte order b'big'" in refusal(write(path, good, extra=order))
-    assert "TorchScript" in refusal(write(path, good, extra={"constants.pkl": b""}))
-    assert "1 data.pkl" not in refusal(write(path, document({"w": fragment(1)})))
-    assert "a list" in refusal(write(path, b"\x80\x02]."))
-    assert "(entries: epoch)" in refusal(write(path, document({"epoch": fragment(1)})))
+    assert "byte order b'big'" in refused(write(path, good, extra=order))
+    assert "TorchScript" in refused(write(path, good, extra={"constants.pkl": b""}))
+    assert "1 data.pkl" not in refused(write(path, document({"w": fragment(1)})))
+    assert "a list" in refused(write(path, b"\x80\x02]."))
+    assert "(entries: epoch)" in refused(write(path, document({"epoch": fragment(1)})))
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("word/document.xml", "text")
-    assert "0 data.pkl" in refusal(path)
+    assert "0 data.pkl" in refused(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/data.pkl", good)
         archive.writestr("b/data.pkl", good)
-    assert "2 data.pkl" in refusal(path)
+    assert "2 data.pkl" in refused(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/data.pkl", good)
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("a/data.pkl", good)
-    assert "'a/data.pkl' 2 times" in refusal(path)
-    assert "packed otherwise" in refusal(write(path, good, compression=zipfile.ZIP_BZIP2))
+    assert "'a/data.pkl' 2 times" in refused(path)
+    assert "packed otherwise" in refused(write(path, good, compression=zipfile.ZIP_BZIP2))
 
 
 def test_older_formats_are_refused_with_the_way_out(tmp_path):
     legacy = tmp_path / "old.pth"
     legacy.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2))
     way_out = "torch.save(torch.load(f, weights_only=True), f)"
-    assert "before PyTorch 1.6" in refusal(legacy)
-    assert way_out in refusal(legacy)
+    assert "before PyTorch 1.6" in refused(legacy)
+    assert way_out in refused(legacy)
     with tarfile.open(tmp_path / "old.tar", "w") as archive:
         archive.add(legacy, "storages")
-    assert "the tar format" in refusal(tmp_path / "old.tar")
+    assert "the tar format" in refused(tmp_path / "old.tar")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"<!DOCTYPE html><html>", b"\x93NUMPY\x01\x00"])
 def test_files_of_another_format_are_named_by_their_start(tmp_path, content):
     path = tmp_path / "a.ckpt"
     path.write_bytes(content)
-    assert f"starts with {content[:8]!r}" in refusal(path)
+    assert f"starts with {content[:8]!r}" in refused(path)
 
 
 def test_folders_and_missing_files_are_named(tmp_path):
-    assert "found a folder" in refusal(tmp_path)
-    assert "no such file" in refusal(tmp_path / "none.ckpt")
+    assert "found a folder" in refused(tmp_path)
+    assert "no such file" in refused(tmp_path / "none.ckpt")
 
 
 def small_file(path) -> bytes:
@@ -237,7 +217,7 @@ def test_a_truncated_file_is_refused_wherever_it_is_cut(tmp_path):
     whole = small_file(path)
     for length in range(4, len(whole), 13):
         path.write_bytes(whole[:length])
-        assert "truncated or damaged" in refusal(path)
+        assert "truncated or damaged" in refused(path)
 
 
 def test_changed_values_are_found_by_their_checksum(tmp_path):
@@ -279,17 +259,17 @@ def test_dishonest_zip_records_are_refused(tmp_path):
         (short, "checksum"),
     ):
         path.write_bytes(changed)
-        assert found in refusal(path)
+        assert found in refused(path)
 
     path = write(tmp_path / "a.pt", document({"w": ONE}))
     stored = bytearray(path.read_bytes())
     at = central(stored, b"archive/data.pkl")
     struct.pack_into("<II", stored, at + 20, 1 << 30, 1 << 30)  # both sizes, so they agree
     path.write_bytes(stored)
-    assert "1073741824 bytes for 1073741824" in refusal(path)
+    assert "1073741824 bytes for 1073741824" in refused(path)
 
     path = write(tmp_path / "a.pt", bytes(65 << 20), compression=zipfile.ZIP_DEFLATED)
-    assert "at most 67108864 bytes beside the tensors" in refusal(path)
+    assert "at most 67108864 bytes beside the tensors" in refused(path)
 
 
 def outcome(path) -> str:

@@ -21,15 +21,8 @@ from realisdance_jax.checkpoints.weights import (
     write_manifest,
 )
 from realisdance_jax.models.config import DinoConfig, RealisDanceConfig, UNetConfig, VAEConfig
-from realisdance_jax.utils.errors import UserError
 from tests import oracle
-
-
-def refusal(action, *arguments) -> str:
-    with pytest.raises(UserError) as caught:
-        action(*arguments)
-    assert str(caught.value).isprintable()
-    return str(caught.value)
+from tests.refusals import refusal
 
 
 @pytest.fixture

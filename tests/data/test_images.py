@@ -14,6 +14,7 @@ from realisdance_jax.data.images import (
     save_png,
 )
 from realisdance_jax.utils.errors import UserError
+from tests.refusals import refusal
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
 
@@ -76,27 +77,25 @@ def test_cmyk_jpeg(tmp_path):
 
 
 def test_refusals_name_the_file(tmp_path, monkeypatch):
-    def refusal(name: str) -> str:
-        with pytest.raises(UserError) as caught:
-            read_image(tmp_path / name)
-        assert name in str(caught.value)
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
+    def refused(name: str) -> str:
+        line = refusal(read_image, tmp_path / name)
+        assert name in line
+        return line
 
-    assert "no such file" in refusal("none.png")
+    assert "no such file" in refused("none.png")
     (tmp_path / "folder.png").mkdir()
-    assert "folder" in refusal("folder.png")
+    assert "folder" in refused("folder.png")
     (tmp_path / "text.png").write_text("hello")
-    assert "unreadable" in refusal("text.png")
+    assert "unreadable" in refused("text.png")
     (tmp_path / "empty.png").touch()
-    assert "unreadable" in refusal("empty.png")
+    assert "unreadable" in refused("empty.png")
     (tmp_path / "script.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    assert "unreadable" in refusal("script.eps")
+    assert "unreadable" in refused("script.eps")
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tiff")
-    assert "mode F" in refusal("float.tiff")
+    assert "mode F" in refused("float.tiff")
     save_png(tmp_path / "big.png", PICTURE)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
-    assert "at most 100 pixels" in refusal("big.png")
+    assert "at most 100 pixels" in refused("big.png")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow comments on damaged TIFF tags

@@ -16,7 +16,6 @@ from realisdance_jax.data.video_io import read_frames
 from realisdance_jax.models.config import CONDITIONS as MODEL_CONDITIONS
 from realisdance_jax.poses.draw_dwpose import draw_dwpose
 from realisdance_jax.poses.readers import read_dwpose
-from realisdance_jax.utils.errors import UserError
 from tests.data.folders import (
     FRAMES,
     SIZE,
@@ -27,6 +26,7 @@ from tests.data.folders import (
     write_folder,
     write_video,
 )
+from tests.refusals import refusal
 
 CONFIG = DataConfig(size=(48, 64))
 LIMITS = Limits((48, 64))
@@ -35,13 +35,6 @@ LIMITS = Limits((48, 64))
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return write_folder(tmp_path_factory.mktemp("data") / "train", 3)
-
-
-def refusal(call) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_conditions_come_in_the_models_order():

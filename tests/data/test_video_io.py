@@ -12,6 +12,7 @@ from realisdance_jax.data.blobs import Blob
 from realisdance_jax.data.images import save_png
 from realisdance_jax.data.video_io import VideoWriter, probe_video, read_frames, read_metadata
 from realisdance_jax.utils.errors import UserError
+from tests.refusals import refusal
 
 SIZE = (48, 64)
 
@@ -52,13 +53,10 @@ def noise(tmp_path) -> Path:
     return write(tmp_path / "noise.mp4", frames)
 
 
-def refusal(call, path) -> str:
-    with pytest.raises(UserError) as caught:
-        call(path)
-    message = str(caught.value)
-    assert Path(path).name in message
-    assert "\n" not in message
-    return message
+def refused(call, path) -> str:
+    line = refusal(call, path)
+    assert Path(path).name in line
+    return line
 
 
 def read_all(path):
@@ -161,7 +159,7 @@ def test_bad_arguments_and_targets(tmp_path):
         with pytest.raises(ValueError, match="uint8 frame"):
             writer.write(np.zeros((*SIZE, 3), np.float32))
         writer.write(solid(1))
-    refusal(lambda path: write(path, [solid(1)]), tmp_path / "a.mp4" / "b.mp4")
+    refused(lambda path: write(path, [solid(1)]), tmp_path / "a.mp4" / "b.mp4")
 
 
 def test_display_rotation_is_honoured(tmp_path):
@@ -185,24 +183,24 @@ def test_display_rotation_is_honoured(tmp_path):
 def test_truncated_files_are_detected(noise, share):
     data = noise.read_bytes()
     noise.write_bytes(data[: int(len(data) * share)])
-    assert "truncated" in refusal(probe_video, noise)
-    assert "truncated" in refusal(read_all, noise)
+    assert "truncated" in refused(probe_video, noise)
+    assert "truncated" in refused(read_all, noise)
     assert next(read_frames(noise, [0])).shape == (*SIZE, 3)  # what is there stays readable
-    refusal(lambda path: list(read_frames(path, [11])), noise)
+    refused(lambda path: list(read_frames(path, [11])), noise)
 
 
 def test_a_missing_last_byte_is_detected(noise):
     noise.write_bytes(noise.read_bytes()[:-1])
-    assert "truncated" in refusal(probe_video, noise)
-    assert "truncated" in refusal(read_all, noise)
+    assert "truncated" in refused(probe_video, noise)
+    assert "truncated" in refused(read_all, noise)
 
 
 def test_a_cut_between_two_frames_is_detected(noise):
     with av.open(str(noise)) as container:
         starts = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
     noise.write_bytes(noise.read_bytes()[: starts[7]])
-    assert "expected 12 frames, found 7" in refusal(probe_video, noise)
-    assert "expected 12 frames" in refusal(read_all, noise)
+    assert "expected 12 frames, found 7" in refused(probe_video, noise)
+    assert "expected 12 frames" in refused(read_all, noise)
 
 
 CONTAINERS = {
@@ -243,8 +241,8 @@ def test_other_containers_are_not_accepted_cut_short(kind, tmp_path):
     assert len(read_all(Blob(data, "memory"))) == 12
     for share in (0.5, 0.95):
         path.write_bytes(data[: int(len(data) * share) // 188 * 188 + 100])
-        assert "truncated" in refusal(probe_video, path)
-        assert "truncated" in refusal(read_all, path)
+        assert "truncated" in refused(probe_video, path)
+        assert "truncated" in refused(read_all, path)
         with pytest.raises(UserError, match=r"memory: .*truncated"):
             read_all(Blob(path.read_bytes(), "memory"))
         assert next(read_frames(path, [0])).shape == (*SIZE, 3)
@@ -257,7 +255,7 @@ def test_a_cut_between_two_frames_of_other_containers_is_detected(tmp_path):
         with av.open(str(path)) as container:
             starts = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
         path.write_bytes(data[: starts[11]])
-        assert "truncated" in refusal(probe_video, path)
+        assert "truncated" in refused(probe_video, path)
 
 
 def test_sound_that_outlasts_the_pictures_is_no_cut(tmp_path):
@@ -267,7 +265,7 @@ def test_sound_that_outlasts_the_pictures_is_no_cut(tmp_path):
 
 def test_a_file_without_its_index_is_refused(noise):
     noise.write_bytes(noise.read_bytes()[:500])
-    assert "damaged" in refusal(probe_video, noise)
+    assert "damaged" in refused(probe_video, noise)
 
 
 def test_damage_in_the_middle_is_not_passed_over(noise):
@@ -275,7 +273,7 @@ def test_damage_in_the_middle_is_not_passed_over(noise):
     middle = len(data) // 2
     data[middle : middle + 4000] = bytes(4000)
     noise.write_bytes(data)
-    refusal(read_all, noise)
+    refused(read_all, noise)
 
 
 def test_containers_without_a_count_are_decoded(tmp_path):
@@ -293,8 +291,8 @@ def test_containers_without_a_count_are_decoded(tmp_path):
 
 
 def test_files_that_are_no_video(tmp_path):
-    assert "no such file" in refusal(probe_video, tmp_path / "none.mp4")
-    assert "no such file" in refusal(read_frames, tmp_path / "none.mp4")
+    assert "no such file" in refused(probe_video, tmp_path / "none.mp4")
+    assert "no such file" in refused(read_frames, tmp_path / "none.mp4")
     (tmp_path / "text.mp4").write_text("hello, this is text\n" * 50)
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "list.mp4").write_text(
@@ -303,7 +301,7 @@ def test_files_that_are_no_video(tmp_path):
     (tmp_path / "concat.mp4").write_text("ffconcat version 1.0\nfile 'text.mp4'\n")
     for name in ("text.mp4", "empty.mp4", "list.mp4", "concat.mp4"):
         for call in (probe_video, read_all, read_metadata):
-            assert "expected a video" in refusal(call, tmp_path / name)
+            assert "expected a video" in refused(call, tmp_path / name)
 
 
 def test_sound_alone_is_no_video(tmp_path):
@@ -313,8 +311,8 @@ def test_sound_alone_is_no_video(tmp_path):
         silence.sample_rate = 48000
         container.mux(stream.encode(silence))
         container.mux(stream.encode())
-    assert "no video stream" in refusal(probe_video, tmp_path / "a.mp4")
-    assert "no video stream" in refusal(read_all, tmp_path / "a.mp4")
+    assert "no video stream" in refused(probe_video, tmp_path / "a.mp4")
+    assert "no video stream" in refused(read_all, tmp_path / "a.mp4")
 
 
 def test_a_video_without_frames_is_refused(tmp_path):
@@ -323,7 +321,7 @@ def test_a_video_without_frames_is_refused(tmp_path):
         stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
         container.start_encoding()
     for call in (probe_video, read_all):
-        assert "expected a video" in refusal(call, tmp_path / "a.mp4")
+        assert "expected a video" in refused(call, tmp_path / "a.mp4")
 
 
 def test_folders_of_pictures(tmp_path):
@@ -342,5 +340,5 @@ def test_folders_of_pictures(tmp_path):
     with pytest.raises(UserError, match=r"frame_11\.png: expected 64 x 48 pixels"):
         read_all(folder)
     (tmp_path / "none").mkdir()
-    assert "found none" in refusal(probe_video, tmp_path / "none")
-    assert "found none" in refusal(read_frames, tmp_path / "none")
+    assert "found none" in refused(probe_video, tmp_path / "none")
+    assert "found none" in refused(read_frames, tmp_path / "none")

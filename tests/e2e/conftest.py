@@ -1,8 +1,7 @@
 """Tiny weights and a drawn clip, made once; the command line called in process."""
 
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -20,7 +19,7 @@ from realisdance_jax.models.config import (
     VAEConfig,
 )
 from realisdance_jax.sampling.pipeline import Pipeline, load
-from realisdance_jax.utils.errors import exit_on_user_error
+from tests.commands import Run, run_program
 
 # Two levels and one layer of each kind: programs that compile in seconds. The VAE needs its four.
 SMALL = RealisDanceConfig(
@@ -61,24 +60,6 @@ def clip(tmp_path_factory) -> DemoFiles:
     return write_demo_clip(tmp_path_factory.mktemp("clip"), 6, 64, 48, fps=24)
 
 
-@dataclass(frozen=True)
-class Run:
-    """How a command ended and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def refusal(self) -> str:
-        """The one line of a command that refused its input."""
-        lines = self.err.splitlines()
-        assert self.code == 2, self
-        assert len(lines) == 1, self
-        assert lines[0].startswith("error: ")
-        return lines[0]
-
-
 @pytest.fixture(scope="session")
 def pipelines() -> Callable[[Path, str], Pipeline]:
     """`load` on one device, remembered, so that programs compile once per session."""
@@ -98,13 +79,6 @@ def command(monkeypatch, capfd) -> Callable[..., Run]:
     """Call `python -m realisdance_jax.sample` with these words, in process."""
 
     def run(*words: str | Path) -> Run:
-        monkeypatch.setattr(sys, "argv", ["sample", *map(str, words)])
-        capfd.readouterr()
-        try:
-            exit_on_user_error(sample.main)
-            code = 0
-        except SystemExit as error:
-            code = error.code
-        return Run(code, *capfd.readouterr())
+        return run_program(sample.main, words, monkeypatch, capfd)
 
     return run

@@ -1,10 +1,7 @@
 """The embedded example: everything it promises is there, and nothing comes from elsewhere."""
 
-import sys
-
 import jax
 import numpy as np
-import pytest
 
 from realisdance_jax import demo
 from realisdance_jax.data.demo_clip import write_demo_clip
@@ -14,7 +11,7 @@ from realisdance_jax.models.config import PoseGuiderConfig
 from realisdance_jax.poses.draw_dwpose import draw_dwpose
 from realisdance_jax.poses.readers import read_dwpose
 from realisdance_jax.sampling.pipeline import load
-from realisdance_jax.utils.errors import exit_on_user_error
+from tests.commands import run_program
 from tests.e2e.conftest import SMALL
 
 
@@ -22,10 +19,9 @@ def test_demo(monkeypatch, tmp_path, capfd):
     """With smaller weights, fewer steps and fewer devices than by default."""
     monkeypatch.setattr(demo, "TINY", SMALL)
     monkeypatch.setattr(demo, "load", lambda folder: load(folder, devices=jax.devices()[:1]))
-    words = ["--out", str(tmp_path / "out"), "--steps", "2", "--frames", "2"]
-    monkeypatch.setattr(sys, "argv", ["demo", *words])
-    demo.main()
-    out = capfd.readouterr().out
+    words = ("--out", tmp_path / "out", "--steps", 2, "--frames", 2)
+    code, out, _ = run_program(demo.main, words, monkeypatch, capfd)
+    assert code == 0
     for name, across in (("demo.mp4", 1), ("demo_side_by_side.mp4", 5), ("demo_gates.mp4", 3)):
         info = probe_video(tmp_path / "out" / name)
         assert (info.frames, info.fps) == (2, 8)
@@ -36,12 +32,9 @@ def test_demo(monkeypatch, tmp_path, capfd):
 
 
 def test_bad_options(monkeypatch, tmp_path, capfd):
-    words = ["--out", str(tmp_path / "out"), "--frames", "0"]
-    monkeypatch.setattr(sys, "argv", ["demo", *words])
-    with pytest.raises(SystemExit) as ended:
-        exit_on_user_error(demo.main)
-    assert ended.value.code == 2
-    assert "max frames: expected at least 1, found 0" in capfd.readouterr().err
+    words = ("--out", tmp_path / "out", "--frames", 0)
+    refusal = run_program(demo.main, words, monkeypatch, capfd).refusal
+    assert "max frames: expected at least 1, found 0" in refusal
     assert not list(tmp_path.iterdir())
 
 

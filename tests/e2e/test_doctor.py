@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from realisdance_jax.checks.findings import Finding
 from realisdance_jax.checks.memory import available_bytes, weight_bytes
 from realisdance_jax.demo import write_random_weights
 from realisdance_jax.models.config import RealisDanceConfig
-from realisdance_jax.utils.errors import exit_on_user_error
+from tests.commands import Run, run_program
 from tests.e2e.conftest import SMALL
 from tests.e2e.doctor_cases import (
     FRAMES,
@@ -175,16 +174,9 @@ def test_the_released_model_is_ten_gibibytes():
 
 
 @pytest.fixture
-def command(monkeypatch, capfd):
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["doctor", *map(str, words)])
-        capfd.readouterr()
-        try:
-            exit_on_user_error(doctor.main)
-            code = 0
-        except SystemExit as ended:
-            code = ended.code
-        return code, *capfd.readouterr()
+def command(monkeypatch, capfd) -> Callable[..., Run]:
+    def run(*words: object) -> Run:
+        return run_program(doctor.main, words, monkeypatch, capfd)
 
     return run
 

@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.devices import xla_flags
+
 ROOT = Path(__file__).parents[2]
 TINY = (
     *("--config.model.unet.widths=(8,16)", "--config.model.unet.layers_per_block=1"),
@@ -45,11 +47,10 @@ class Ended:
 def environment(devices: int = 8) -> dict[str, str]:
     """Simulated devices and a compilation cache that all processes of the tests share."""
     cache = Path(tempfile.gettempdir()) / "realisdance_jax_test_cache"
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     return {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": flags,
+        "XLA_FLAGS": xla_flags(devices),
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
         "PYTHONUNBUFFERED": "1",

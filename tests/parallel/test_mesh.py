@@ -1,6 +1,9 @@
 """The mesh: all axes, one size left open, and what is refused."""
 
+from dataclasses import dataclass
+
 import jax
+import numpy as np
 import pytest
 from jax.sharding import AxisType
 
@@ -46,3 +49,27 @@ def test_refusals(shape, message):
     with pytest.raises(UserError, match=message) as refused:
         make_mesh(shape)
     assert "\n" not in str(refused.value)
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What JAX knows of a device in a run over several slices."""
+
+    id: int
+    slice_index: int
+    process_index: int = 0
+    platform: str = "gpu"
+    device_kind: str = "of tests"
+
+
+CHIPS = [Chip(n, n // 4) for n in range(8)]
+
+
+def test_only_data_crosses_between_slices():
+    mesh = make_mesh({"data": 2, "fsdp": 2, "frames": 2}, CHIPS)
+    assert tuple(mesh.shape.values()) == (2, 2, 2, 1)
+    slices = np.vectorize(lambda chip: chip.slice_index)(mesh.devices)
+    assert np.all(slices == np.arange(2).reshape(2, 1, 1, 1))
+    assert set(mesh.devices.flat) == set(CHIPS)
+    with pytest.raises(UserError, match="data to divide by 2 slices, found 1"):
+        make_mesh({"fsdp": 8}, CHIPS)

@@ -24,6 +24,7 @@ from realisdance_jax.poses.dwpose_people import PATIENCE, largest, link, main_tr
 from realisdance_jax.poses.dwpose_pose import crop_of, cut_out, decode_points, open_pose_network
 from realisdance_jax.utils.errors import UserError
 from tests.poses.stand_ins import Figure, detector_file, draw, pose_file
+from tests.refusals import refusal
 
 HIDDEN = (7, 60, 95, 130)
 """A joint (left elbow), a face point, a point of each hand."""
@@ -260,12 +261,6 @@ def test_people_who_pass_each_other_keep_their_tracks():
 def test_files_that_are_no_such_network(networks, tmp_path, monkeypatch):
     detector, pose = (network.model.path for network in networks)
     picture = np.zeros((64, 48, 3), np.uint8)
-
-    def refusal(call, *arguments) -> str:
-        with pytest.raises(UserError) as caught:
-            call(*arguments)
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
 
     assert "gone.onnx: expected a YOLOX" in refusal(open_detector, tmp_path / "gone.onnx")
     text = tmp_path / "text.onnx"

@@ -20,6 +20,7 @@ from realisdance_jax.poses.clip_files import save_clip
 from realisdance_jax.poses.clips import BodyClip, HandClip, KeypointClip
 from realisdance_jax.poses.readers import guess_kind, read_poses
 from realisdance_jax.utils.errors import UserError
+from tests.hostile import evils
 from tests.poses.pose_files import (
     SIZE,
     dwpose_frame,
@@ -34,7 +35,6 @@ from tests.poses.pose_files import (
     write_gvhmr,
 )
 from tests.poses.test_clips import body, hands, keypoints
-from tests.poses.test_readers_refuse import evils
 
 MOST_SECONDS = 2.0  # of the processor, so that a busy machine changes nothing
 MOST_MEMORY = 1 << 28

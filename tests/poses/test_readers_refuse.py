@@ -1,9 +1,7 @@
 """Files that are malicious, incomplete or claim absurd sizes: one line, nothing run."""
 
 import copy
-import os
 import pickle
-import subprocess
 import time
 import tracemalloc
 import zipfile
@@ -14,8 +12,8 @@ import pytest
 
 from realisdance_jax.poses.clip_files import save_clip
 from realisdance_jax.poses.readers import read_poses
-from realisdance_jax.utils.errors import UserError
 from tests.checkpoints import torch_pickles
+from tests.hostile import evils
 from tests.poses.pose_files import (
     SIZE,
     dwpose_frame,
@@ -33,35 +31,13 @@ from tests.poses.pose_files import (
     write_smplerx,
 )
 from tests.poses.test_clips import body
+from tests.refusals import refusal
 
 
-def refusal(path: Path, kind: str) -> str:
-    with pytest.raises(UserError) as caught:
-        read_poses(path, kind, SIZE)
-    line = str(caught.value)
+def refused(path: Path, kind: str) -> str:
+    line = refusal(read_poses, path, kind, SIZE)
     assert line.startswith(str(path))
-    assert line.isprintable()
     return line
-
-
-class Evil:
-    """Pickles into a call."""
-
-    def __init__(self, function, *arguments):
-        self.reduced = (function, arguments)
-
-    def __reduce__(self):
-        return self.reduced
-
-
-def evils(mark: Path) -> dict[str, Evil]:
-    return {
-        "system": Evil(os.system, f"touch {mark}"),
-        "exec": Evil(exec, f"open({str(mark)!r}, 'w')"),
-        "Popen": Evil(subprocess.Popen, ["touch", str(mark)]),
-        "mkdir": Evil(os.mkdir, str(mark)),
-        "load": Evil(np.load, str(mark)),
-    }
 
 
 def with_evil(kind: str, folder: Path, evil: object) -> Path:
@@ -98,9 +74,9 @@ def test_nothing_a_malicious_file_asks_for_is_run(kind, tmp_path):
     for name, evil in evils(mark).items():
         folder = tmp_path / name
         folder.mkdir()
-        line = refusal(with_evil(kind, folder, evil), kind.split()[0])
+        line = refused(with_evil(kind, folder, evil), kind.split()[0])
         if "npz" not in kind and kind not in ("smplerx", "clip"):
-            assert name in line
+            assert name.rpartition(".")[2] in line
         assert "refused" in line or "nothing was run" in line or "plain numbers" in line
     assert not mark.exists()
 
@@ -110,10 +86,10 @@ def test_a_bare_malicious_pickle_in_place_of_the_array(tmp_path):
     np.save(tmp_path / "a.npy", np.array([None]), allow_pickle=True)
     header = (tmp_path / "a.npy").read_bytes()[:128]
     assert b"|O" in header
-    (tmp_path / "a.npy").write_bytes(header + pickle.dumps(evils(mark)["system"]))
-    assert "refused because it could run code" in refusal(tmp_path / "a.npy", "musepose")
+    (tmp_path / "a.npy").write_bytes(header + pickle.dumps(evils(mark)["posix.system"]))
+    assert "refused because it could run code" in refused(tmp_path / "a.npy", "musepose")
     (tmp_path / "a.npy").write_bytes(header + pickle.dumps(3))
-    assert "found int" in refusal(tmp_path / "a.npy", "musepose")
+    assert "found int" in refused(tmp_path / "a.npy", "musepose")
     assert not mark.exists()
 
 
@@ -147,9 +123,9 @@ def test_arrays_of_objects_that_lie_about_their_length(shape, items, tmp_path):
     np.save(tmp_path / "a.npy", np.array([None]), allow_pickle=True)
     header = (tmp_path / "a.npy").read_bytes()[:128]
     (tmp_path / "a.npy").write_bytes(header + object_array(shape, items))
-    assert "unsafe pickle" in refusal(tmp_path / "a.npy", "musepose")
+    assert "unsafe pickle" in refused(tmp_path / "a.npy", "musepose")
     (tmp_path / "a.pkl").write_bytes(object_array((2,), [None, None]))  # only MusePose has these
-    assert "unsafe pickle" in refusal(tmp_path / "a.pkl", "dwpose")
+    assert "unsafe pickle" in refused(tmp_path / "a.pkl", "dwpose")
 
 
 OPENPOSE = {
@@ -173,7 +149,7 @@ OPENPOSE = {
 def test_openpose_fields(expected, tmp_path):
     frame = openpose_frame(openpose_person())
     OPENPOSE[expected](frame)
-    assert expected in refusal(write_json(tmp_path / "a.json", [frame]), "openpose")
+    assert expected in refused(write_json(tmp_path / "a.json", [frame]), "openpose")
 
 
 SCORES = {
@@ -188,7 +164,7 @@ SCORES = {
 def test_dwpose_scores(expected, tmp_path):
     frame = dwpose_frame()
     SCORES[expected](frame)
-    line = refusal(write_pickle(tmp_path / "a.pkl", [dwpose_frame(), frame]), "dwpose")
+    line = refused(write_pickle(tmp_path / "a.pkl", [dwpose_frame(), frame]), "dwpose")
     assert "frame 1" in line
     assert expected in line
 
@@ -212,19 +188,19 @@ def test_smplerx_fields(case, tmp_path):
     parameters = {k: v for k, v in (smplerx_person() | person).items() if v is not None}
     about = {k: v for k, v in (smplerx_meta() | meta).items() if v is not None}
     write_smplerx(tmp_path, "00001_0", parameters, about)
-    assert expected in refusal(tmp_path, "smplerx")
+    assert expected in refused(tmp_path, "smplerx")
 
 
 def test_smplerx_folders(tmp_path):
-    assert "expected a folder" in refusal(tmp_path / "none", "smplerx")
+    assert "expected a folder" in refused(tmp_path / "none", "smplerx")
     (tmp_path / "smplx").mkdir()
-    assert "found none" in refusal(tmp_path, "smplerx")
+    assert "found none" in refused(tmp_path, "smplerx")
     (tmp_path / "smplx" / "00001_0.npz").write_bytes(b"PK")
-    assert "00001_0.json: expected" in refusal(tmp_path, "smplerx")
+    assert "00001_0.json: expected" in refused(tmp_path, "smplerx")
     write_json(tmp_path / "meta" / "00001_0.json", smplerx_meta())
-    assert "truncated or damaged zip" in refusal(tmp_path, "smplerx")
+    assert "truncated or damaged zip" in refused(tmp_path, "smplerx")
     write_smplerx(tmp_path, "999999999_0", smplerx_person(), smplerx_meta())
-    assert "found 999999999" in refusal(tmp_path, "smplerx")
+    assert "found 999999999" in refused(tmp_path, "smplerx")
 
 
 GVHMR = {
@@ -249,7 +225,7 @@ GVHMR = {
 def test_gvhmr_fields(expected, tmp_path):
     content = copy.deepcopy(gvhmr_content())
     GVHMR[expected](content)
-    assert expected in refusal(write_gvhmr(tmp_path / "a.pt", content), "gvhmr")
+    assert expected in refused(write_gvhmr(tmp_path / "a.pt", content), "gvhmr")
 
 
 HAMER = {
@@ -268,14 +244,14 @@ def test_hamer_fields(expected, tmp_path):
     frame = hamer_frame(0, 1)
     HAMER[expected](frame)
     bad = 3 if expected.endswith("a dict") else frame
-    line = refusal(write_pickle(tmp_path / "a.pkl", [None, bad]), "hamer")
+    line = refused(write_pickle(tmp_path / "a.pkl", [None, bad]), "hamer")
     assert expected in line
 
 
 def test_hamer_pickles_that_hold_no_frames(tmp_path):
-    assert "found an empty one" in refusal(write_pickle(tmp_path / "a.pkl", []), "hamer")
+    assert "found an empty one" in refused(write_pickle(tmp_path / "a.pkl", []), "hamer")
     for content in (np.zeros(()), np.zeros((0, 3)), {}, 3):
-        assert "a list of frames" in refusal(write_pickle(tmp_path / "a.pkl", content), "hamer")
+        assert "a list of frames" in refused(write_pickle(tmp_path / "a.pkl", content), "hamer")
 
 
 HAMER_NPZ = {
@@ -297,7 +273,7 @@ def test_hamer_npz_entries(expected, tmp_path):
     arrays.pop("frames") if "262144" in expected else None
     changed = {k: v for k, v in (arrays | HAMER_NPZ[expected]).items() if v is not None}
     np.savez(tmp_path / "a.npz", **changed)
-    assert expected.removesuffix(" from") in refusal(tmp_path / "a.npz", "hamer")
+    assert expected.removesuffix(" from") in refused(tmp_path / "a.npz", "hamer")
 
 
 def repeated_pickle(rows: int, depth: int) -> object:
@@ -345,7 +321,7 @@ def test_small_files_that_claim_to_be_huge_cost_nothing(tmp_path):
         assert path.stat().st_size < 1 << 22, name
         start = time.process_time()
         tracemalloc.start()
-        refusal(path, kind)
+        refused(path, kind)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 1 << 27, name
@@ -367,4 +343,4 @@ def test_cut_files_are_refused_wherever_they_are_cut(tmp_path):
         whole = path.read_bytes()
         for part in np.linspace(0, len(whole) - 1, 12).astype(int):
             path.write_bytes(whole[:part])
-            refusal(path, kind)
+            refused(path, kind)

@@ -13,8 +13,8 @@ from realisdance_jax.poses.clip_files import load_clip, save_clip
 from realisdance_jax.poses.clips import HandClip, KeypointClip
 from realisdance_jax.poses.readers import read_dwpose
 from realisdance_jax.poses.synthetic_models import write_synthetic_mano
-from realisdance_jax.utils.errors import UserError
 from tests.poses.stand_ins import Figure, detector_file, draw, pose_file
+from tests.refusals import refusal
 
 SIZE = (340, 560)
 FIGURES = [Figure(0, (330 + 7 * i, 40, 530 + 7 * i, 320)) for i in range(2)]
@@ -103,24 +103,21 @@ def test_a_command_runs_on_the_film_and_is_read_back(files, hands, tmp_path, cap
 
 
 def test_what_does_not_go_together(files, hands, tmp_path):
-    def refusal(*names: str, more: tuple = ()) -> str:
-        with pytest.raises(UserError) as caught:
-            run(tmp_path / "out", files, *names, more=more)
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
+    def refused(*names: str, more: tuple = ()) -> str:
+        return refusal(run, tmp_path / "out", files, *names, more=more)
 
-    assert "--dwpose-detector and --dwpose-pose together" in refusal("video", "dwpose-pose")
-    assert "expected --video or --ref" in refusal(*NETWORKS)
-    assert "expected at least one of keypoints" in refusal("video", "ref")
-    assert "expected --video for its placeholder" in refusal(more=command(hands))
-    assert "placeholder {out}" in refusal("video", more=command(hands, "command:run {video}"))
-    assert "expected --hands and --mano together" in refusal("video", more=command(hands)[2:])
+    assert "--dwpose-detector and --dwpose-pose together" in refused("video", "dwpose-pose")
+    assert "expected --video or --ref" in refused(*NETWORKS)
+    assert "expected at least one of keypoints" in refused("video", "ref")
+    assert "expected --video for its placeholder" in refused(more=command(hands))
+    assert "placeholder {out}" in refused("video", more=command(hands, "command:run {video}"))
+    assert "expected --hands and --mano together" in refused("video", more=command(hands)[2:])
     assert not (tmp_path / "out").exists()
     broken = f"command:{sys.executable} -c 'raise SystemExit(7)' {{out}}"
-    line = refusal("video", more=command(hands, broken))
+    line = refused("video", more=command(hands, broken))
     assert "exit code 7" in line
     assert str(tmp_path / "out" / "estimated" / "hands.log") in line
     assert [p.name for p in (tmp_path / "out").rglob("*")] == ["estimated", "hands.log"]
     aside = f'command:{sys.executable} -c \'import sys; open(sys.argv[1] + "/a.txt", "w")\' {{out}}'
-    assert "found none of them" in refusal("video", more=command(hands, aside))
+    assert "found none of them" in refused("video", more=command(hands, aside))
     assert (tmp_path / "out" / "estimated" / "hands" / "a.txt").exists()

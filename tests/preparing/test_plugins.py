@@ -13,16 +13,9 @@ from realisdance_jax.preparing.plugins import (
     run_plugin,
     written_file,
 )
-from realisdance_jax.utils.errors import UserError
+from tests.refusals import refusal
 
 VIDEO = Path("a film.mp4")
-
-
-def refusal(call, *arguments) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.fixture

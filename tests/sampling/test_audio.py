@@ -12,7 +12,7 @@ from realisdance_jax.data.demo_clip import write_demo_clip
 from realisdance_jax.data.sound import CODECS, add_sound, check_sound
 from realisdance_jax.data.video_io import VideoWriter, probe_video, read_frames, read_metadata
 from realisdance_jax.sampling.output import write_outputs
-from realisdance_jax.utils.errors import UserError
+from tests.refusals import refusal
 from tests.sampling.test_output import FRAMES, animation
 
 RATE = 48000
@@ -110,13 +110,6 @@ def test_short_sound_leaves_the_rest_silent(tmp_path):
     write_outputs(tmp_path / "out.mp4", animation(), audio=sound)
     assert packets(tmp_path / "out.mp4") == packets(sound)
     assert probe_video(tmp_path / "out.mp4").frames == FRAMES
-
-
-def refusal(call, *arguments, **options) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_sound_that_cannot_be_used(tmp_path):

@@ -17,6 +17,7 @@ from realisdance_jax.poses.readers import read_dwpose
 from realisdance_jax.sampling.conditions import open_driver, stacked_conditions
 from realisdance_jax.sampling.config import SampleConfig
 from realisdance_jax.utils.errors import UserError
+from tests.refusals import refusal
 
 EACH = SampleConfig(stride=1)
 SUBSETS = [s for n in (1, 2, 3) for s in itertools.combinations(CONDITIONS, n)]
@@ -34,14 +35,6 @@ def video(path: Path, frames: int, size=(32, 64), fps: float = 30) -> Path:
         for k in range(frames):
             writer.write(np.full((*size, 3), 20 * k, np.uint8))
     return path
-
-
-def refusal(*arguments, **options) -> str:
-    with pytest.raises(UserError) as caught:
-        open_driver(*arguments, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def stack(driver, names=CONDITIONS, size=(32, 24)) -> np.ndarray:
@@ -110,7 +103,7 @@ def test_rate_is_that_of_the_driver_by_the_stride(clip, tmp_path):
         save_png(pictures / f"{k}.png", np.zeros((32, 32, 3), np.uint8))
     assert open_driver(pictures, clip.hamer, None, three).fps == 4
     slow = video(tmp_path / "slow.mp4", 3, fps=1)
-    message = refusal(None, slow, None, SampleConfig(stride=1000))
+    message = refusal(open_driver, None, slow, None, SampleConfig(stride=1000))
     assert "found 0.001" in message
     assert "--fps" in message
     assert open_driver(None, slow, None, SampleConfig(stride=1000, fps=8.0)).fps == 8
@@ -133,13 +126,13 @@ def test_keypoints_without_any_size(clip, tmp_path):
     bare = [{key: frame[key] for key in ("bodies", "hands")} for frame in frames]
     path = tmp_path / "bare.json"
     path.write_text(json.dumps(bare))
-    assert "bare.json: expected H and W" in refusal(path, None, None, EACH)
+    assert "bare.json: expected H and W" in refusal(open_driver, path, None, None, EACH)
     assert open_driver(path, clip.hamer, None, EACH).size == (64, 48)
 
 
 def test_unequal_counts_name_the_files_unless_trimmed(clip, tmp_path):
     short = video(tmp_path / "short.mp4", 4)
-    message = refusal(clip.dwpose, short, clip.smpl, EACH)
+    message = refusal(open_driver, clip.dwpose, short, clip.smpl, EACH)
     for part in ("9 in ", "dwpose.json", "4 in ", "short.mp4", "smpl.mp4", "--trim", "first 4"):
         assert part in message
     driver = open_driver(clip.dwpose, short, clip.smpl, EACH, trim=True)
@@ -156,17 +149,21 @@ def test_folder_of_json_files(clip, tmp_path):
 
 
 def test_bad_files(tmp_path, clip):
-    assert "at least one of --dwpose, --hamer, --smpl" in refusal(None, None, None, EACH)
-    assert "gone.mp4: expected a video file" in refusal(None, tmp_path / "gone.mp4", None, EACH)
-    assert "gone.pkl" in refusal(tmp_path / "gone.pkl", clip.hamer, None, EACH)
+    assert "at least one of --dwpose, --hamer, --smpl" in refusal(
+        open_driver, None, None, None, EACH
+    )
+    assert "gone.mp4: expected a video file" in refusal(
+        open_driver, None, tmp_path / "gone.mp4", None, EACH
+    )
+    assert "gone.pkl" in refusal(open_driver, tmp_path / "gone.pkl", clip.hamer, None, EACH)
     (tmp_path / "empty.json").write_text("[]")
     assert "empty.json: expected DWPose frames" in refusal(
-        tmp_path / "empty.json", None, None, EACH
+        open_driver, tmp_path / "empty.json", None, None, EACH
     )
     text = tmp_path / "text.mp4"
     text.write_text("not a video")
-    assert "text.mp4: expected a video" in refusal(None, None, text, EACH)
+    assert "text.mp4: expected a video" in refusal(open_driver, None, None, text, EACH)
     whole = clip.smpl.read_bytes()
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole[: len(whole) * 4 // 5])
-    assert "cut.mp4" in refusal(None, None, cut, EACH)
+    assert "cut.mp4" in refusal(open_driver, None, None, cut, EACH)

@@ -24,6 +24,7 @@ from realisdance_jax.sampling.output import (
 )
 from realisdance_jax.sampling.sampler import Animation
 from realisdance_jax.utils.errors import UserError
+from tests.refusals import refusal
 
 ROOT = Path(__file__).parents[2]
 HEIGHT, WIDTH, FRAMES = 32, 48, 5
@@ -59,14 +60,6 @@ def grey(pictures: list[np.ndarray]) -> list[int]:
     assert all(picture.shape == (HEIGHT, WIDTH, 3) for picture in pictures)
     assert all(np.ptp(picture) == 0 for picture in pictures)
     return [int(picture[0, 0, 0]) for picture in pictures]
-
-
-def refusal(call, *arguments) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def test_panels_are_reference_conditions_result():

@@ -11,15 +11,7 @@ from realisdance_jax.sampling.targets import (
     check_outputs,
     output_paths,
 )
-from realisdance_jax.utils.errors import UserError
-
-
-def refusal(call, *arguments, **options) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*arguments, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
+from tests.refusals import refusal
 
 
 def test_outputs_are_checked_beforehand_and_untouched(tmp_path):
