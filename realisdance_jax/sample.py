@@ -64,6 +64,8 @@ def make_parser() -> Parser:
     number(long, "window-overlap", "frames")
     number(long, "window-stride", "kinds of gaps between frames")
     number(long, "window-batch", "windows per call")
+    share = "devices that share a window, by frames and pixels (default: 1)"
+    long.add_argument("--devices-per-window", type=int, default=1, metavar="N", help=share)
     number(long, "chunk", "frames per call of pose encoders and VAE")
     long.add_argument("--dtype", choices=sorted(DTYPES), default="float32", help="of the networks")
     return parser
@@ -196,7 +198,7 @@ def main() -> None:
     manifest = read_manifest(weights)
     for frames in {job.frames for job in jobs}:
         check_config(manifest, config, frames)
-    pipeline = load(weights, options.dtype)
+    pipeline = load(weights, options.dtype, devices_per_window=options.devices_per_window)
     failed = []
     for job in jobs:
         try:

@@ -81,7 +81,7 @@ def run() -> int:
     batches = _batches(program, int(state.step), unreadable)
     facts = {"seed": recipe.seed, "data": fingerprint, "mixture": list(recipe.data.weights)}
     preview = None
-    if recipe.train.preview_every and jax.process_count() == 1:
+    if recipe.train.preview_every:
         preview = make_preview(folder, program, frozen, manifest)
     writer = RunWriter(folder, recipe.train.steps, jax.process_index() == 0)
     try:

@@ -4,6 +4,8 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
+import jax
+
 from realisdance_jax.checkpoints.weights import Manifest
 from realisdance_jax.data.demo_clip import write_demo_clip
 from realisdance_jax.models.compute import Compute
@@ -26,7 +28,8 @@ def make_preview(run: Path, program: Program, frozen: Frozen, manifest: Manifest
     """A function (step, state) that writes RUN/samples/STEP.mp4, gates and a contact sheet.
 
     The case is the project's own drawing, which no data set holds. With a moving average the
-    videos show the average. Programs are compiled at the first call and kept.
+    videos show the average. Programs are compiled at the first call and kept. All hosts take part;
+    the first one writes.
     """
     recipe = program.recipe
     compute = dataclasses.replace(program.networks.model.compute, training=False, remat="none")
@@ -52,6 +55,8 @@ def make_preview(run: Path, program: Program, frozen: Frozen, manifest: Manifest
             files = write_demo_clip(Path(folder), frames, *recipe.data.size)
             drivers = (files.dwpose, files.hamer, files.smpl)
             animation = animate(current, files.reference, *drivers, config)
+        if jax.process_index():
+            return
         out = run / FOLDER / f"{step:07d}.mp4"
         write_outputs(out, animation, gates=True)
         write_sheet(out.with_suffix(".png"), animation, 4)

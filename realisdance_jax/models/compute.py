@@ -56,8 +56,14 @@ class Compute:
         return jax.lax.with_sharding_constraint(x, sharding)
 
     def spec(self, shape: tuple[int, ...], *names: str | None) -> PartitionSpec:
-        """Mesh axes of an array of `shape` whose axes are called `names`; None is a whole copy."""
+        """Mesh axes of an array of `shape` whose axes are called `names`; None is a whole copy.
+
+        In training the compiler places pixels: told to spread them over the frames' devices, XLA
+        (jax 0.10.2, both partitioners) leaves a sum over them out of the parameters' gradients.
+        """
         assert self.mesh is not None
+        if self.training:
+            names = tuple(None if name == "pixels" else name for name in names)
         return activation_spec(names, shape, self.mesh)
 
     def ways(self, spec: PartitionSpec) -> int:

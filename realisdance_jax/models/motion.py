@@ -104,9 +104,7 @@ class MotionModule(nn.Module):
             return Linear(c, axes, zero_init=zero_init, dtype=dtype, name=name)
 
         y = GroupNorm(self.groups, eps=1e-6, dtype=dtype, name=f"{prefix}.norm")(x)
-        # Pixels are not spread over the frames' devices: with that constraint XLA (jax 0.10.2, both
-        # partitioners) leaves out a sum over them in the parameters' gradients.
-        y = compute.spread(rearrange(y, "b f h w c -> b (h w) f c"), "batch", None, None, None)
+        y = compute.spread(rearrange(y, "b f h w c -> b (h w) f c"), "batch", "pixels", None, None)
         block = f"{prefix}.transformer_blocks.0"
         y = TemporalBlock(c, self.config, compute, name=block)(linear("proj_in")(y))
         y = rearrange(linear("proj_out", zero_init=True)(y), "b (h w) f c -> b f h w c", h=h)

@@ -31,11 +31,11 @@ LOGICAL_AXES = tuple(name for name, _ in RULES)
 ACTIVATION_RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
     "frames": ("frames",),
-    "pixels": (),
+    "pixels": ("frames",),
     "heads": ("tensor",),
 }
 """Axis of an activation -> mesh axes. Spatial layers spread frames, so that one clip can live on
-several chips; temporal layers, which need all frames of a pixel, leave pixels to the compiler."""
+several chips; temporal layers, which need all frames of a pixel, spread pixels over the same."""
 
 
 def activation_spec(names: Sequence[str | None], shape: Sequence[int], mesh: Mesh) -> PartitionSpec:

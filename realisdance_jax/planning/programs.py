@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from realisdance_jax.checkpoints.variables import abstract_component, boxed_component
 from realisdance_jax.checkpoints.weights import merge
@@ -16,7 +16,7 @@ from realisdance_jax.models.jaxpr_flops import count, total
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.parallel.mesh import make_mesh
 from realisdance_jax.parallel.shard import batch_sharding, parameter_shardings, replicated
-from realisdance_jax.sampling.denoise import ClipState, Guidance, make_window_step
+from realisdance_jax.sampling.programs import ClipState, Guidance, make_window_step
 from realisdance_jax.training.program import batch_shapes, make_program
 from realisdance_jax.training.recipe import DTYPES, Recipe
 from realisdance_jax.training.work import step_flops
@@ -73,15 +73,15 @@ def sample_program(recipe: Recipe, devices: list[Any], frames: int) -> Planned:
     plain = RealisDance(recipe.model, Compute(dtype, "xla"))
     windows = mesh.shape["data"] * mesh.shape["fsdp"]
     arguments = _sampler_arguments(recipe, plain, mesh, frames, windows)
-    step = make_window_step(model, guidance, mesh)
+    step = make_window_step(model, guidance)
 
     def flops() -> int:
         inputs = tuple(arguments.values())
         bare = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), inputs)
-        one = make_window_step(plain, guidance, make_mesh({}, jax.devices("cpu")[:1]))
-        return total(count(one, *bare)[0])
+        return total(count(make_window_step(plain, guidance), *bare)[0])
 
-    jitted = jax.jit(step, donate_argnums=7, out_shardings=replicated(mesh))
+    by_branch = NamedSharding(mesh, PartitionSpec(None, *batch_sharding(mesh).spec))
+    jitted = jax.jit(step, out_shardings=by_branch)
     name = f"denoising step with guidance, {windows} window(s) of {frames} frames"
     return Planned(name, mesh, jitted, arguments, flatten(arguments["variables"]), flops)
 
@@ -104,7 +104,7 @@ def _variables(recipe: Recipe, mesh: Mesh) -> dict:
 def _sampler_arguments(
     recipe: Recipe, model: RealisDance, mesh: Mesh, frames: int, windows: int
 ) -> dict[str, Any]:
-    """What the program of a batch of `windows` takes, for a clip of just these windows."""
+    """What the program of a batch of `windows` takes."""
     whole, by_window = replicated(mesh), batch_sharding(mesh)
     channels = recipe.model.unet.in_channels
     h, w = (side // 8 for side in recipe.data.size)
@@ -127,14 +127,10 @@ def _sampler_arguments(
     pictures = shape(windows, frames, *recipe.data.size, 3 * len(recipe.model.pose.conditions))
     guidance = traced("guide", traced("encode_pose", pictures)[0])
     clip = on_mesh(ClipState(context, context, reference, None))
-    latents = (windows * frames, h, w, channels)
     return {
         "variables": variables,
         "clip": clip,
         "pose": tuple(shape(*x.shape, dtype=x.dtype, sharding=by_window) for x in guidance),
-        "latents": shape(*latents),
+        "x": shape(windows, frames, h, w, channels, sharding=by_window),
         "t": shape(dtype=jnp.int32),
-        "index": shape(windows, frames, dtype=jnp.int32),
-        "weight": shape(windows, frames),
-        "total": shape(2, *latents),
     }

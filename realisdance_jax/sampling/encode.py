@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from realisdance_jax.models.dinov2 import zero_image
-from realisdance_jax.sampling.denoise import ClipState
 from realisdance_jax.sampling.pipeline import Pipeline
+from realisdance_jax.sampling.programs import ClipState
 from realisdance_jax.shapes import Float, UInt8, typechecked
 
 
@@ -71,8 +71,9 @@ def encode_conditions(
     features, gates, pictures = [], [], []
     for batch, count in _chunks(conditions, chunk):
         part, gate = pipeline.call("model", "encode_pose", pipeline.everywhere(batch[None]))
-        features.append(np.array(part[0, :count]))
-        gates.append(np.asarray(gate[0, :count], np.float32))
+        # A copy: the array's own memory would keep that of the padding.
+        features.append(pipeline.on_host(part)[0, :count].copy())
+        gates.append(pipeline.on_host(gate)[0, :count].astype(np.float32))
         pictures.append((batch[:count] * 255).astype(np.uint8))
     return EncodedConditions(_joined(features), _joined(gates), _joined(pictures))
 
@@ -105,4 +106,5 @@ def decode_frames(
 ) -> Iterator[Float[np.ndarray, "f H W 3"]]:
     """Pictures of latents, not clamped, in chunks on the host."""
     for batch, count in _chunks(latents, chunk):
-        yield np.asarray(pipeline.call("vae", "decode", pipeline.everywhere(batch)))[:count]
+        pictures = pipeline.call("vae", "decode", pipeline.everywhere(batch))
+        yield pipeline.on_host(pictures)[:count]

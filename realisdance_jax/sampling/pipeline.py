@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from realisdance_jax.checkpoints.weights import Manifest, load_component, merge, read_manifest
@@ -17,6 +19,7 @@ from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.models.vae import VAE
 from realisdance_jax.parallel.mesh import make_mesh
+from realisdance_jax.shapes import Array
 from realisdance_jax.utils.errors import UserError
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -49,6 +52,12 @@ class Pipeline:
         """`tree` as arrays replicated over the mesh."""
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
+    def on_host(self, x: Array) -> np.ndarray:
+        """`x`, whole, on every host, whichever devices hold its parts."""
+        if x.is_fully_addressable or x.is_fully_replicated:
+            return np.asarray(x)
+        return multihost_utils.process_allgather(x, tiled=True)
+
     def precision(self, network: Network = "model") -> AbstractContextManager:
         """What to trace a network in: float32 stays float32 in products.
 
@@ -74,7 +83,10 @@ class Pipeline:
 
 
 def load(
-    folder: str | Path, dtype: str = "float32", devices: Sequence[Any] | None = None
+    folder: str | Path,
+    dtype: str = "float32",
+    devices: Sequence[Any] | None = None,
+    devices_per_window: int = 1,
 ) -> Pipeline:
     """Read a weights folder made by `python -m realisdance_jax.convert to-jax`.
 
@@ -83,8 +95,10 @@ def load(
       dtype: what the networks but VAE and DINOv2 compute in, and store kernels in: float32 (exact:
         no TF32, no bfloat16 passes) or bfloat16.
       devices: windows are spread over them; all by default.
+      devices_per_window: over how many devices one window is spread, by frames and pixels.
 
-    Raises `UserError` for an incomplete or damaged folder.
+    Raises `UserError` for an incomplete or damaged folder, and when `devices_per_window` does not
+    divide the devices.
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype: expected one of {', '.join(DTYPES)}, found {dtype!r}")
@@ -93,7 +107,7 @@ def load(
         if name not in manifest.components:
             hint = f"convert again with {option}"
             raise UserError(f"{folder}: expected the component {name}, found none ({hint})")
-    mesh = make_mesh({"data": -1}, devices)
+    mesh = make_mesh({"data": -1, "frames": devices_per_window}, devices)
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def component(name: str, kind: Any = jnp.float32) -> dict:

@@ -19,7 +19,7 @@ from realisdance_jax.diffusion.solvers import make_solver
 from realisdance_jax.sampling.color import apply_color, color_statistics, merge_color
 from realisdance_jax.sampling.conditions import open_driver, stacked_conditions
 from realisdance_jax.sampling.config import SampleConfig
-from realisdance_jax.sampling.denoise import Guidance, OnStep, Timing, denoise_clip, frame_noise
+from realisdance_jax.sampling.denoise import OnStep, Timing, denoise_clip
 from realisdance_jax.sampling.encode import (
     Clip,
     decode_frames,
@@ -27,6 +27,7 @@ from realisdance_jax.sampling.encode import (
     encode_reference,
 )
 from realisdance_jax.sampling.pipeline import Pipeline, load
+from realisdance_jax.sampling.programs import Guidance, frame_noise
 from realisdance_jax.sampling.windows import WindowPlan, plan_windows
 from realisdance_jax.shapes import Array, Float, UInt8, typechecked
 from realisdance_jax.utils.errors import UserError
@@ -162,7 +163,7 @@ def sample_clip(
     denoised, timing = denoise_clip(
         pipeline, state, initial, plan, solver, guidance, batch, step_key, on_step, progress
     )
-    latents = np.asarray(denoised)
+    latents = pipeline.on_host(denoised)
     target = clip.reference if config.color else None
     return Animation(
         video=_decode(pipeline, latents, target, config.chunk),

@@ -20,9 +20,13 @@ from realisdance_jax.models.config import MotionConfig, RealisDanceConfig
 from realisdance_jax.models.jaxpr_flops import KINDS, count, total
 from realisdance_jax.models.layers import Conv
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
-from realisdance_jax.parallel.mesh import make_mesh
-from realisdance_jax.sampling.denoise import ClipState, Guidance, make_update, make_window_step
-from realisdance_jax.sampling.windows import plan_windows
+from realisdance_jax.sampling.programs import (
+    ClipState,
+    Guidance,
+    add_windows,
+    make_update,
+    make_window_step,
+)
 
 
 def shape(*axes: int) -> jax.ShapeDtypeStruct:
@@ -185,8 +189,7 @@ def test_the_samplers_own_step_is_within_the_limit():
     config = RealisDanceConfig(motion=MotionConfig())
     model, schedule = RealisDance(config), ScheduleConfig()
     solver = make_solver("ddim", schedule, 4)
-    plan = plan_windows("official", 4, flops.FRAMES, 16, 1, 4)
-    step = make_window_step(model, Guidance(2.0), make_mesh({}, jax.devices()[:1]))
+    step = make_window_step(model, Guidance(2.0))
     update = make_update(solver, Guidance(2.0))
 
     def traced(method, *args):
@@ -206,9 +209,12 @@ def test_the_samplers_own_step_is_within_the_limit():
     clip = ClipState(context, context, kv, None)
     latents, total_shape = shape(flops.FRAMES, h, w, 4), shape(2, flops.FRAMES, h, w, 4)
     i = jax.ShapeDtypeStruct((), jnp.int32)
-    window = [jnp.asarray(table) for table in next(plan.batches(0, 1))]
-    spent = total(count(step, variables, clip, pose, latents, i, *window, total_shape)[0])
-    assert 70.0e12 < spent <= flops.LIMIT
+    x = shape(1, *latents.shape)
+    spent = total(count(step, variables, clip, pose, x, i)[0])
+    index = jax.ShapeDtypeStruct((1, flops.FRAMES), jnp.int32)
+    sums = (total_shape, shape(2, *x.shape), index, shape(1, flops.FRAMES))
+    add = total(count(add_windows, *sums)[0])
+    assert 70.0e12 < spent + add <= flops.LIMIT
     rest = (i, total_shape, shape(flops.FRAMES), latents, (), None)
     table = jax.tree.map(jnp.asarray, solver.table)
     assert total(count(update, table, *rest)[0]) < 1e-6 * spent

@@ -65,10 +65,11 @@ def pipelines() -> Callable[[Path, str], Pipeline]:
     """`load` on one device, remembered, so that programs compile once per session."""
     loaded: dict[tuple, Pipeline] = {}
 
-    def remembered(folder: Path, dtype: str = "float32") -> Pipeline:
+    def remembered(folder: Path, dtype: str = "float32", devices_per_window: int = 1) -> Pipeline:
         key = folder, dtype
         if key not in loaded:
-            loaded[key] = load(folder, dtype, jax.devices()[:1])
+            devices = jax.devices()[:1]
+            loaded[key] = load(folder, dtype, devices, devices_per_window=devices_per_window)
         return loaded[key]
 
     return remembered

@@ -14,6 +14,8 @@ import pytest
 from realisdance_jax import sample
 from realisdance_jax.data.images import save_png
 from realisdance_jax.data.video_io import VideoWriter, read_frames
+from realisdance_jax.sampling.pipeline import load
+from tests.refusals import refusal
 
 
 class Touch:
@@ -222,3 +224,8 @@ def test_as_a_program(clip, bad, tmp_path):
     assert "evil.pkl" in ended.stderr
     assert not (bad / "ran").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["bad"]
+
+
+def test_devices_that_cannot_be_shared_out(weights):
+    assert "make 8 devices" in refusal(load, weights, devices_per_window=3)
+    assert "expected at least 1" in refusal(load, weights, devices_per_window=0)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from realisdance_jax.data.video_io import read_frames
 from realisdance_jax.demo import write_random_weights
 from tests.e2e.conftest import SMALL
 from tests.e2e.test_train import draws, saved
@@ -28,7 +29,7 @@ def runs(tmp_path_factory) -> tuple[Path, Path]:
     """The run of one process and that of two."""
     folder = tmp_path_factory.mktemp("processes")
     write_random_weights(folder / "weights", SMALL)
-    options = (*OPTIONS, "--init", str(folder / "weights"))
+    options = (*OPTIONS, "--init", str(folder / "weights"), f"--config.train.preview_every={LAST}")
     ended = train(2, folder / "one", *options)
     assert ended.code == 0, ended.err[-3000:]
     join = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2")
@@ -73,6 +74,13 @@ def test_parameters_agree(runs):
             np.testing.assert_allclose(two[name], one[name], atol=1e-5, rtol=0, err_msg=name)
             moved = max(moved, float(np.abs(one[name]).max()))
     assert moved > 0.1
+
+
+def test_previews_agree(runs):
+    """Both processes take part in sampling, the first one writes."""
+    one, two = (list(read_frames(run / "samples" / f"{LAST:07d}.mp4")) for run in runs)
+    assert len(one) == len(two) > 1
+    assert np.abs(np.stack(one).astype(int) - np.stack(two)).mean() < 0.5
 
 
 def test_losses_agree(runs):

@@ -6,22 +6,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 
 from realisdance_jax.checkpoints.variables import ALL_COMPONENTS
 from realisdance_jax.checkpoints.weights import FORMAT, Manifest, merge
 from realisdance_jax.demo import random_variables
 from realisdance_jax.diffusion.schedule import ScheduleConfig
 from realisdance_jax.diffusion.solvers import make_solver
+from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.models.vae import VAE
+from realisdance_jax.parallel.mesh import make_mesh
 from realisdance_jax.sampling import sampler
 from realisdance_jax.sampling.config import SampleConfig
-from realisdance_jax.sampling.denoise import frame_noise
 from realisdance_jax.sampling.encode import Clip
 from realisdance_jax.sampling.pipeline import Pipeline
+from realisdance_jax.sampling.programs import frame_noise
 from realisdance_jax.sampling.sampler import Animation, sample_clip
 from tests import oracle
 from tests.e2e.conftest import SMALL
@@ -31,14 +32,15 @@ CONDITIONS = ("pose", "hamer", "smpl")
 
 
 def assembled(
-    config: RealisDanceConfig, model: dict, dino: dict, vae: dict, devices: int = 1
+    config: RealisDanceConfig, model: dict, dino: dict, vae: dict, devices: int = 1, share: int = 1
 ) -> Pipeline:
-    """The networks of `config` with these variables on the first devices."""
-    mesh = jax.make_mesh((devices,), ("data",), (AxisType.Auto,), devices=jax.devices()[:devices])
+    """The networks of `config` with these variables on the first devices, as `load` makes them."""
+    mesh = make_mesh({"data": -1, "frames": share}, jax.devices()[:devices])
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     model, dino, vae = (jax.device_put(tree, everywhere) for tree in (model, dino, vae))
-    networks = (RealisDance(config), model, DinoV2(config.dino), dino, VAE(config.vae), vae)
-    return Pipeline(Manifest(FORMAT, config), *networks, mesh)
+    compute = Compute(mesh=mesh)
+    networks = (RealisDance(config, compute), model, DinoV2(config.dino, compute), dino)
+    return Pipeline(Manifest(FORMAT, config), *networks, VAE(config.vae), vae, mesh)
 
 
 @functools.cache
@@ -48,11 +50,11 @@ def pipeline(stage: int) -> Pipeline:
     return assembled(oracle.config(stage), *weights)
 
 
-def small_pipeline(devices: int) -> Pipeline:
+def small_pipeline(devices: int, share: int = 1) -> Pipeline:
     """A model of two levels with every weight at random."""
     parts = {name: random_variables(SMALL, name, i) for i, name in enumerate(ALL_COMPONENTS)}
     model = merge(*(parts[name] for name in COMPONENTS))
-    return assembled(SMALL, model, parts["image_encoder"], parts["vae"]["params"], devices)
+    return assembled(SMALL, model, parts["image_encoder"], parts["vae"]["params"], devices, share)
 
 
 def inputs(stage: int, frames: int) -> tuple[Clip, np.ndarray]:
@@ -102,7 +104,7 @@ def plain_video(monkeypatch):
     """The video of a run once more, without the reference's colours and without denoising again."""
 
     def plain_video(stage: int, animation: Animation, **options) -> np.ndarray:
-        done = animation.latents, animation.timing
+        done = jnp.asarray(animation.latents), animation.timing
         with monkeypatch.context() as patch:
             patch.setattr(sampler, "denoise_clip", lambda *args: done)
             return run(stage, len(animation.latents), **options, color=False)[1].video
@@ -155,11 +157,12 @@ def test_single_window(record_property):
     table.verify()
 
 
-def test_eight_devices_equal_one():
+@pytest.mark.parametrize("share", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_eight_devices_equal_one(share):
     """Noise and result depend on neither the mesh nor the window batch."""
     options = {"window_size": 4, "window_overlap": 1}
     one = run(2, 10, small_pipeline(1), **options)[0]
-    eight = run(2, 10, small_pipeline(8), **options, window_batch=3)[0]
+    eight = run(2, 10, small_pipeline(8, share), **options, window_batch=3)[0]
     assert one.shape == (4, 10, 16, 8, 4)
     assert np.std(one[-1] - one[0]) > 1e-2
     assert oracle.relative_error(eight[-1], one[-1]) < 1e-5

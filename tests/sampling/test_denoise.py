@@ -12,9 +12,10 @@ from realisdance_jax.diffusion.schedule import ScheduleConfig
 from realisdance_jax.diffusion.solvers import make_solver
 from realisdance_jax.models.compute import Compute
 from realisdance_jax.parallel.mesh import make_mesh
-from realisdance_jax.sampling.denoise import ClipState, Guidance, denoise_clip
+from realisdance_jax.sampling.denoise import denoise_clip
 from realisdance_jax.sampling.encode import encode_conditions
 from realisdance_jax.sampling.pipeline import Pipeline
+from realisdance_jax.sampling.programs import ClipState, Guidance
 from realisdance_jax.sampling.windows import WindowPlan, plan_windows
 
 SIZE, WIDTH = (2, 3, 4), 40
@@ -35,7 +36,8 @@ class Toy:
         if method == "guide":
             return (inputs[0].mean(axis=-1, keepdims=True),)
         latents, t, context, (pose,), _ = inputs
-        mean = (latents * pose).mean(axis=1, keepdims=True)
+        product = latents * pose
+        mean = jnp.broadcast_to(product.mean(axis=1, keepdims=True), product.shape)
         return mean * variables["scale"] + context.mean() + 1e-3 * t[:, None, None, None, None]
 
 

@@ -1,0 +1,105 @@
+"""The pure programs of denoising; `denoise.py` runs them over steps and windows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from realisdance_jax.diffusion.guidance import classifier_free_guidance, rescale_guidance
+from realisdance_jax.diffusion.solvers import Solver
+from realisdance_jax.models.realisdance import RealisDance
+from realisdance_jax.models.transformer import ReferenceKV
+from realisdance_jax.shapes import Array
+
+
+class ClipState(NamedTuple):
+    """What a clip gives the denoiser.
+
+    context, uncond_context: projected image tokens `1 m c` and reference: K/V of the reference, on
+    the devices. pose: pose features `f h w c` on the host, None inside programs.
+    """
+
+    context: Array
+    uncond_context: Array
+    reference: ReferenceKV
+    pose: np.ndarray | None
+
+
+Pose = Array | tuple[Array, ...]
+"""Of a batch of windows: features `w s h w c`, or the guidance made of them."""
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Scale of classifier-free guidance (1 is off) and phi of its rescale (0 is off)."""
+
+    scale: float
+    rescale: float = 0.0
+
+
+def frame_noise(key: Array, shape: tuple[int, ...]) -> Array:
+    """Standard normal `f h w c`, each frame from its own key: length and devices change nothing."""
+    draw = partial(jax.random.normal, shape=shape[1:], dtype=jnp.float32)
+    return jax.vmap(lambda frame: draw(jax.random.fold_in(key, frame)))(jnp.arange(shape[0]))
+
+
+def take_windows(latents: Array, index: Array) -> Array:
+    """Windows `w s h w c` of the latents `f h w c`, with the index `w s`."""
+    return latents[index]
+
+
+def add_windows(total: Array, predicted: Array, index: Array, weight: Array) -> Array:
+    """`total`, `branch f h w c`, plus weight * predicted of each window, `branch w s h w c`.
+
+    A product with a 0/1 matrix, not a scatter, whose order of additions is undefined on GPUs.
+    """
+    chosen = (index[..., None] == jnp.arange(total.shape[1])) * weight[..., None]
+    return total + jnp.einsum("wsf,bws...->bf...", chosen, predicted, precision="highest")
+
+
+def make_window_step(model: RealisDance, guidance: Guidance) -> Callable[..., Array]:
+    """The pure program of a batch of windows, whatever the length of the clip they are from:
+
+    (variables, clip, pose, x, t) -> predictions `branch w s h w c` for the windows x, `w s h w c`.
+    The conditional branch comes first.
+    """
+
+    def step(variables: Any, clip: ClipState, pose: Pose, x: Array, t: Array) -> Array:
+        guided: Any = pose
+        if not isinstance(pose, tuple):
+            guided = model.apply(variables, pose, method="guide")
+        times = jnp.full((x.shape[0],), t)
+
+        def denoise(context: Array, reference: ReferenceKV | None) -> Any:
+            inputs = (x, times, context, guided, reference)
+            return model.apply(variables, *inputs, method="denoise")
+
+        branches = [denoise(clip.context, clip.reference)]
+        if guidance.scale > 1:
+            branches.append(denoise(clip.uncond_context, None))
+        return jnp.stack(branches)
+
+    return step
+
+
+def make_update(solver: Solver, guidance: Guidance) -> Callable[..., tuple[Array, Any]]:
+    """The pure end of a step: (table, i, total, count, latents, state, noise) -> (latents, state).
+
+    total: weighted sums over all windows, `branch f h w c`; count: the sums of weights, `f`.
+    """
+
+    def update(table, i, total, count, latents, state, noise):
+        mean = total / count[:, None, None, None]
+        output = mean[0]
+        if guidance.scale > 1:
+            output = classifier_free_guidance(mean[1], mean[0], guidance.scale)
+        if guidance.scale > 1 and guidance.rescale > 0:
+            output = rescale_guidance(output[None], mean[:1], guidance.rescale)[0]
+        x, state = solver.step(table, i, latents[None], output[None], state, noise)
+        return x[0], state
+
+    return update
