@@ -27,6 +27,7 @@ from realisdance_jax.sampling.output import write_outputs, write_sheet
 from realisdance_jax.sampling.sampler import animate, load
 from realisdance_jax.sampling.targets import check_folder
 from realisdance_jax.utils.cli import Parser
+from realisdance_jax.utils.compilation import keep_compiled
 from realisdance_jax.utils.errors import exit_on_user_error
 from realisdance_jax.utils.files import atomic_output
 
@@ -82,6 +83,7 @@ def main() -> None:
     files = write_demo_clip(options.out / "demo_input", options.frames)
     weights = options.out / "demo_weights"
     write_random_weights(weights, TINY)
+    keep_compiled()
     pipeline = load(weights)
     drivers = (files.dwpose, files.hamer, files.smpl)
     animation = animate(

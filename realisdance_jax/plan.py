@@ -6,7 +6,6 @@ TPU or GPU that need not be there. Answers are kept by configuration, so that as
 
 import hashlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from realisdance_jax.planning.programs import Planned, sample_program, train_pro
 from realisdance_jax.planning.report import compiled_figures, markdown, quick_figures
 from realisdance_jax.planning.topology import Topology, parse_topology, prepare_compilers
 from realisdance_jax.training.recipe import Recipe
+from realisdance_jax.utils.compilation import cache_folder
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 from realisdance_jax.utils.files import atomic_output
 from realisdance_jax.utils.flags import config_flag, parse_flags
@@ -42,19 +42,13 @@ MARKDOWN = flags.DEFINE_string(
 FRESH = flags.DEFINE_bool("fresh", False, "compile even if the answer is known", flag_values=FLAGS)
 
 
-def cache_folder() -> Path:
-    """Where answers are kept."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "realisdance_jax" / "plan"
-
-
 def answer_for(config: dict, recipe: Recipe, topology: Topology) -> dict[str, Any]:
     """The answer as JSON values, from the cache if it is there."""
     what = "sample" if SAMPLE.value else "cached" if CACHED.value else "train"
     compared = {key: value for key, value in config.items() if key not in ("seed", "stage")}
     key = json.dumps([compared, topology.name, what, QUICK.value, topology.compiler])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    stored = cache_folder() / f"{digest}.json"
+    stored = cache_folder("plan") / f"{digest}.json"
     if stored.is_file() and not FRESH.value:
         return json.loads(stored.read_text("utf-8"))
     planned = _planned(recipe, topology)

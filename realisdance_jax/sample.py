@@ -25,6 +25,7 @@ from realisdance_jax.sampling.sampler import animate, check_config, load
 from realisdance_jax.sampling.targets import check_folder, check_outputs
 from realisdance_jax.sampling.windows import WINDOW_KINDS
 from realisdance_jax.utils.cli import Parser
+from realisdance_jax.utils.compilation import keep_compiled
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
 SINGLE = ("ref", "dwpose", "hamer", "smpl", "audio", "dump_latents")
@@ -198,6 +199,7 @@ def main() -> None:
     manifest = read_manifest(weights)
     for frames in {job.frames for job in jobs}:
         check_config(manifest, config, frames)
+    keep_compiled()
     pipeline = load(weights, options.dtype, devices_per_window=options.devices_per_window)
     failed = []
     for job in jobs:

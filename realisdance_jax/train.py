@@ -25,6 +25,7 @@ from realisdance_jax.training.recipe import Recipe
 from realisdance_jax.training.step import TrainState
 from realisdance_jax.training.work import step_flops
 from realisdance_jax.training.writer import RunWriter
+from realisdance_jax.utils.compilation import keep_compiled
 from realisdance_jax.utils.distributed import first_host, gathered, start_distributed
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 from realisdance_jax.utils.flags import config_flag, parse_flags
@@ -64,6 +65,7 @@ def run() -> int:
     if config is None or workdir is None:
         raise UserError("expected --config FILE and --workdir FOLDER")
     recipe, folder = Recipe.of(config), Path(workdir)
+    keep_compiled()
     start_distributed(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     program = make_program(recipe)  # refuses a mesh or batch before anything is written
     with _batches(program, 0) as first:
