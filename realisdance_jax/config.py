@@ -4,6 +4,8 @@
 colon combine: `stage2.py:released,smoke`.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -143,7 +145,7 @@ def parse_variants(argument: str) -> tuple[str, ...]:
     return names
 
 
-def apply_variants(config: ConfigDict, argument: str) -> ConfigDict:
+def apply_variants(config: Any, argument: str) -> ConfigDict:
     """`released`: the authors' rates. `smoke`: anything shrunk to a laptop minute. Locked."""
     for name in parse_variants(argument):
         if name == "released":
@@ -154,7 +156,7 @@ def apply_variants(config: ConfigDict, argument: str) -> ConfigDict:
     return config.lock()
 
 
-def _shrink(config: ConfigDict) -> None:
+def _shrink(config: Any) -> None:
     config.model.unet.update({"widths": (32, 32, 64, 64), "context_dim": 32})
     config.model.pose.update({"encoder_widths": (8, 8, 16, 24), "gate_width": 12})
     config.model.dino.update({"width": 48, "layers": 2, "heads": 4, "table_size": 5})

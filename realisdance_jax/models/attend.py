@@ -116,10 +116,11 @@ def _local(
     if kind == "chunked":
         return _chunked(q, own, shared, keep, sizes)
     k, v = joined_keys(q.shape[1], own, shared)
-    rows = [rearrange(x, "b g n k d -> (b g) n k d") for x in (q, k, v)]
-    seen = None if keep is None else jnp.repeat(keep, q.shape[1])
-    run = flash_rows if kind == "flash" else partial(cudnn_rows, training=compute.training)
-    return run(*rows, sizes.own, seen).reshape(q.shape)
+    shape, seen = q.shape, None if keep is None else jnp.repeat(keep, q.shape[1])
+    q, k, v = (rearrange(x, "b g n k d -> (b g) n k d") for x in (q, k, v))
+    if kind == "flash":
+        return flash_rows(q, k, v, sizes.own, seen).reshape(shape)
+    return cudnn_rows(q, k, v, sizes.own, seen, compute.training).reshape(shape)
 
 
 def joined_keys(groups: int, own: KeyValue | None, shared: KeyValue | None) -> KeyValue:
@@ -148,6 +149,7 @@ def _dense(q: Array, own: KeyValue | None, shared: KeyValue | None, keep: Array 
         logits.append(of_shared)
     weights = jax.nn.softmax(jnp.concatenate(logits, axis=-1), axis=-1).astype(q.dtype)
     if own is None:
+        assert shared is not None
         return jnp.einsum("...gkns,...skd->...gnkd", weights, shared[1].astype(q.dtype))
     count = own[1].shape[-3]
     y = jnp.einsum("...gknm,...gmkd->...gnkd", weights[..., :count], own[1])

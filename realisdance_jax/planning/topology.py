@@ -37,7 +37,7 @@ def parse_topology(name: str) -> Topology:
     kind, _, shape = name.partition(":")
     chip = next((chip for chip in CHIPS if chip.name == kind), None)
     if kind == "cpu" and shape.isdecimal() and int(shape) > 0:
-        return Topology(name, None, _cpus(int(shape)), f"jaxlib {jax.lib.__version__}")
+        return Topology(name, None, _cpus(int(shape)), _version("jaxlib"))
     if kind in TPU_HOST and re.fullmatch(r"\d+(x\d+){1,2}", shape):
         return Topology(name, chip, _tpus(kind, shape), _version("libtpu"))
     if kind in GPUS and shape.isdecimal() and int(shape) > 0:

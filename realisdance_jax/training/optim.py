@@ -62,7 +62,7 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
 
 
 def trainable_paths(
-    paths: Iterable[str], table: tuple[tuple[str, Literal["train", "frozen"]], ...]
+    paths: Iterable[str], table: tuple[tuple[str, str], ...]
 ) -> list[str]:
     """Paths that `table` labels as trained; buffers never are (parity.md: H25).
 

@@ -128,11 +128,11 @@ def make_program(recipe: Recipe, devices: list | None = None, cached: bool = Fal
     )
     rest = {path: _stored(path, leaf, DTYPES[recipe.train.dtype]) for path, leaf in rest.items()}
     whole = replicated(mesh)
-    number = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    number: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
     ema = dict(trainable) if recipe.optim.ema is not None else {}
     moments = _optimizer_state(optimizer, trainable, mesh)
     state = TrainState(number, trainable, moments, ema, number)
-    tokens = _token_shape(recipe, whole) if cached else None
+    tokens: Any = _token_shape(recipe, whole) if cached else None
     frozen = Frozen(rest, dict(parts["image_encoder"]), parts["vae"]["params"], tokens)
     return Program(recipe, mesh, networks, optimizer, step, state, frozen)
 

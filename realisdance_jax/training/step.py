@@ -123,9 +123,11 @@ def posterior_of_clip(
 def tokens_of(networks: Networks, frozen: Frozen, batch: Batch, keep: Array) -> Array:
     """DINOv2 tokens; a dropped example sees a picture of zeros (parity.md: H4)."""
     if "tokens" in batch:
+        assert frozen.zero_tokens is not None
         return jnp.where(keep[:, None, None], batch["tokens"], frozen.zero_tokens)
     image = jnp.where(keep[:, None, None, None], batch["encoder_image"], 0.0)
-    return networks.dino.apply(frozen.dino, image)
+    tokens: Any = networks.dino.apply(frozen.dino, image)
+    return tokens
 
 
 def loss_fn(
@@ -149,7 +151,7 @@ def loss_fn(
     noisy = add_noise(latents, draws.noise, bars[draws.t])
     target = from_x0_eps(networks.schedule.prediction, latents, draws.noise, bars[draws.t])
     keep = draws.keep if loss.drop > 0 else None
-    pred = networks.model.apply(
+    pred: Any = networks.model.apply(
         unflatten({**frozen.model, **trainable}),
         noisy,
         draws.t,

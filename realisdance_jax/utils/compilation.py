@@ -23,7 +23,7 @@ def keep_compiled() -> None:
     Left as it is where `JAX_COMPILATION_CACHE_DIR` names a folder;
     `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         folder = cache_folder("compiled") / _processor()
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST_SECONDS)
