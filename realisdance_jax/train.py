@@ -7,21 +7,23 @@ checkpoint; the run's own base; `--init`, a weights folder or another run; fresh
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
 
-from realisdance_jax.checkpoints.run import BASE, RunCheckpoints, check_config
+from realisdance_jax.checkpoints.run import BASE, RunCheckpoints, check_config, store_config
 from realisdance_jax.checkpoints.weights import is_weights_folder, read_manifest
 from realisdance_jax.data.pipeline import Batches, make_batches
 from realisdance_jax.evaluation.preview import make_preview
 from realisdance_jax.parallel.devices import chip_of
 from realisdance_jax.parallel.shard import host_share
-from realisdance_jax.training.base import write_base
+from realisdance_jax.training.base import mark_trained, write_base
 from realisdance_jax.training.loop import Meaning, saved_form, train
 from realisdance_jax.training.optim import learning_rate
 from realisdance_jax.training.program import Program, first_state, load_frozen, make_program
 from realisdance_jax.training.recipe import Recipe
+from realisdance_jax.training.start import check_start, store_start
 from realisdance_jax.training.step import TrainState
 from realisdance_jax.training.work import step_flops
 from realisdance_jax.training.writer import RunWriter
@@ -81,7 +83,13 @@ def run() -> int:
         state = first_state(program, trainable)
     del trainable
     batches = _batches(program, int(state.step), unreadable)
-    facts = {"seed": recipe.seed, "data": fingerprint, "mixture": list(recipe.data.weights)}
+    fixed = {"seed": recipe.seed, "data": fingerprint, "mixture": list(recipe.data.weights)}
+
+    def facts() -> dict[str, Any]:
+        unreadable = gathered(batches.unreadable)
+        batches.check(unreadable)
+        return {**fixed, "unreadable": unreadable}
+
     preview = None
     if recipe.train.preview_every:
         preview = make_preview(folder, program, frozen, manifest)
@@ -94,7 +102,7 @@ def run() -> int:
             program.batch_sharding,
             batches,
             checkpoints,
-            lambda: {**facts, "unreadable": gathered(batches.unreadable)},
+            facts,
             recipe.train,
             writer,
             _meaning(program, cached),
@@ -111,12 +119,20 @@ def run() -> int:
 
 
 def _begin(folder: Path, recipe: Recipe, resolved: dict) -> None:
-    """The run's folder: its configuration compared or written, its base written if it has none."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The run's folder: sources and configuration compared or written, its base written once."""
+    init, motion = (Path(x.value) if x.value else None for x in (INIT, MOTION))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: expected a folder to write ({error.strerror})") from None
     check_config(folder, resolved, ALLOW_CHANGE.value)
-    if not is_weights_folder(folder / BASE):
-        init, motion = (Path(x.value) if x.value else None for x in (INIT, MOTION))
+    if is_weights_folder(folder / BASE):
+        check_start(folder, init, motion)
+        mark_trained(folder / BASE, recipe)
+    else:
         write_base(folder / BASE, recipe, init, motion)
+        store_start(folder, init, motion)
+    store_config(folder, resolved)
 
 
 def _batches(program: Program, step: int, unreadable: dict[str, str] | None = None) -> Batches:

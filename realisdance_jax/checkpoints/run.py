@@ -53,12 +53,12 @@ def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def check_config(run: Path, config: Mapping[str, Any], allow_change: bool) -> None:
-    """Compare with the run's stored configuration, then store `config`.
+    """Compare with the configuration of the run, if it has begun.
 
     Raises `UserError` with the differences unless `allow_change`.
     """
     path = run / CONFIG
-    if path.is_file():
+    if is_run(run):
         try:
             stored = json.loads(path.read_text("utf-8"))
         except ValueError as error:
@@ -70,7 +70,11 @@ def check_config(run: Path, config: Mapping[str, Any], allow_change: bool) -> No
                 f"{run}: expected the run's own configuration, found {listed} "
                 "(--allow-config-change accepts it)"
             )
-    with atomic_output(path) as partial:
+
+
+def store_config(run: Path, config: Mapping[str, Any]) -> None:
+    """Write the run's configuration."""
+    with atomic_output(run / CONFIG) as partial:
         partial.write_text(json.dumps(config, indent=1) + "\n", "utf-8")
 
 

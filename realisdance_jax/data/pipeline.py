@@ -9,7 +9,7 @@ import hashlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -93,8 +93,7 @@ class Batches:
     def __next__(self) -> dict[str, np.ndarray]:
         """The next batch.
 
-        Raises `UserError` when more than `max_unreadable` of all clips turned out unreadable, or
-        several in turn.
+        Raises `UserError` when several clips in turn are unreadable.
         """
         try:
             batch = {key: np.asarray(value) for key, value in next(self._iterator).items()}
@@ -102,15 +101,20 @@ class Batches:
             raise UserError(str(error).splitlines()[0]) from None
         for number, reason in read_failures(batch):
             self.unreadable.setdefault(self.name(number), reason)
-        count = len(self.unreadable)
-        limit = self._config.max_unreadable
+        return batch
+
+    def check(self, unreadable: Mapping[str, str]) -> None:
+        """Raise `UserError` if these, name -> why, are more than `max_unreadable` of all clips.
+
+        Of all hosts together: each reads a share, and all are to stop at the same step.
+        """
+        count, limit = len(unreadable), self._config.max_unreadable
         if count > limit * self.clips:
-            name, reason = next(reversed(self.unreadable.items()))
+            name, reason = next(reversed(unreadable.items()))
             raise UserError(
                 f"{count} of {self.clips} clips are unreadable, more than {limit:.0%}; "
                 f"the last one: {name}: {reason}"
             )
-        return batch
 
     @property
     def cached(self) -> bool:

@@ -58,7 +58,7 @@ def write_base(
     with atomic_output(base) as partial:
         if not adds_motion:
             shutil.copytree(folder, partial)
-            _rename(partial, recipe)
+            mark_trained(partial, recipe)
             return
         partial.mkdir()
         _add_motion(partial, folder, manifest, recipe, motion, say)
@@ -78,8 +78,8 @@ def _check_fits(folder: Path, manifest: Manifest, recipe: Recipe) -> None:
             )
 
 
-def _rename(folder: Path, recipe: Recipe) -> None:
-    """The manifest of copied weights that are about to be trained."""
+def mark_trained(folder: Path, recipe: Recipe) -> None:
+    """Write into the manifest what weights learn when trained as `recipe` says."""
     manifest = read_manifest(folder)
     uncond = _uncond(recipe, manifest.uncond)
     changed = dataclasses.replace(manifest, schedule=recipe.schedule, uncond=uncond)

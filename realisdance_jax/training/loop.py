@@ -80,8 +80,9 @@ def train(
 ) -> Outcome:
     """Train from `state` until `config.steps`; the last step is always saved.
 
-    `batches` starts at the state's step. Raises `UserError` after `MOST_BAD` bad updates in a row
-    and when a checkpoint cannot be written.
+    `batches` starts at the state's step. `facts` are saved beside the state; asked for at every
+    report and save, on all hosts, they may refuse to go on. Raises `UserError` after `MOST_BAD` bad
+    updates in a row and when a checkpoint cannot be written.
     """
     step, meter = int(state.step), Meter(config.steps, meaning)
     pending: tuple[int, np.ndarray, dict] | None = None
@@ -104,6 +105,7 @@ def train(
             _record(*pending, writer, meter)
             pending = None
             writer.scalars(step, meter.scalars(step))
+            facts()
         preempted = checkpoints.preempted(step)
         last = preempted or step == config.steps
         if last or checkpoints.due(step):

@@ -52,18 +52,19 @@ def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """Clip, then AdamW (decoupled decay on every trained tensor, as released) or Adafactor."""
+    """Clip, then AdamW or Adafactor, either with a decay of lr * weight_decay on every tensor."""
     rate = learning_rate(config, steps)
     if config.name == "adafactor":
-        rule = optax.adafactor(rate, weight_decay_rate=config.weight_decay)
+        # Its own decay leaves out the rate.
+        decay = optax.add_decayed_weights(-config.weight_decay)
+        scale = optax.scale_by_learning_rate(rate, flip_sign=False)
+        rule = optax.chain(optax.adafactor(None), decay, scale)
     else:
         rule = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=config.weight_decay)
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
 
 
-def trainable_paths(
-    paths: Iterable[str], table: tuple[tuple[str, str], ...]
-) -> list[str]:
+def trainable_paths(paths: Iterable[str], table: tuple[tuple[str, str], ...]) -> list[str]:
     """Paths that `table` labels as trained; buffers never are (parity.md: H25).
 
     Raises `UserError` unless every path matches a pattern and something trains.

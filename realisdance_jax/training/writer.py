@@ -1,13 +1,15 @@
 """What a run shows: a console line, TensorBoard files, first pictures, a record of its draws."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from tensorboardX import SummaryWriter
 
 from realisdance_jax.data.images import contact_sheet, save_png
+from realisdance_jax.utils.errors import UserError
 
 LOGS, DRAWS, FIRST_BATCH = "logs", "draws.tsv", "first_batch.png"
 
@@ -27,14 +29,26 @@ def console_line(step: int, steps: int, scalars: Mapping[str, float]) -> str:
     )
 
 
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot write it ({error.strerror})") from None
+
+
 class RunWriter:
-    """Writes on the first host only; on the others every call does nothing."""
+    """Writes on the first host only; on the others every call does nothing.
+
+    Raises `UserError` when the run's folder cannot be written, or the disk is full.
+    """
 
     def __init__(self, run: Path, steps: int, active: bool = True):
         self.run, self.steps, self.active = run, steps, active
         if active:
-            self._board = SummaryWriter(str(run / LOGS))
-            self._draws = (run / DRAWS).open("a", encoding="ascii", buffering=1)
+            with _writable(run):
+                self._board = SummaryWriter(str(run / LOGS))
+                self._draws = (run / DRAWS).open("a", encoding="ascii", buffering=1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One console line, and each value by name."""
@@ -52,18 +66,21 @@ class RunWriter:
         """
         if self.active:
             loader = "".join(f"{int(value) & (2**64 - 1):016x}" for value in host)
-            self._draws.write(f"{step}\t{loader}\t{device:08x}\n")
+            with _writable(self.run / DRAWS):
+                self._draws.write(f"{step}\t{loader}\t{device:08x}\n")
 
     def first_batch(self, batch: Mapping[str, np.ndarray], rows: int = 4) -> None:
         """The first pictures that the networks see: `first_batch.png`, one example per row."""
         if self.active:
-            save_png(self.run / FIRST_BATCH, batch_sheet(batch, rows))
+            with _writable(self.run / FIRST_BATCH):
+                save_png(self.run / FIRST_BATCH, batch_sheet(batch, rows))
 
     def close(self) -> None:
         """Finish the files."""
         if self.active:
             self._board.close()
-            self._draws.close()
+            with _writable(self.run / DRAWS):
+                self._draws.close()
 
 
 def batch_sheet(batch: Mapping[str, np.ndarray], rows: int) -> np.ndarray:

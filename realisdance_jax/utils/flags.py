@@ -20,5 +20,8 @@ def parse_flags(values: flags.FlagValues) -> None:
     """Read the command line; raises `UserError` for what it or the configuration does not know."""
     try:
         values(sys.argv)
+    except (OSError, SyntaxError, ImportError) as error:
+        found = " ".join(str(error).split())
+        raise UserError(f"--config: expected a configuration in Python, found: {found}") from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from None

@@ -129,5 +129,6 @@ def test_what_may_change():
 
 
 def test_a_configuration_that_is_no_json(tmp_path):
+    (tmp_path / "base").mkdir()
     (tmp_path / "run.json").write_text("{")
     assert "run.json: expected JSON" in refusal(check_config, tmp_path, {}, False)

@@ -20,6 +20,7 @@ from realisdance_jax.data.pipeline import make_batches
 from realisdance_jax.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from realisdance_jax.utils.errors import UserError
 from tests.data.folders import copy_clip, truncate, write_clip, write_folder
+from tests.refusals import refusal
 
 SMALL = DataConfig(
     batch=4, frames=3, stride=2, size=(32, 24), synthetic_clips=7, synthetic_frames=9
@@ -161,12 +162,13 @@ def test_a_corrupt_video_in_an_epoch_is_replaced_counted_and_named(flawed):
 
 def test_too_many_unreadable_clips_stop_the_run(flawed, tmp_path):
     config = flawed_config(flawed)
-    known = {"a": "", "b": ""}
-    with pytest.raises(UserError) as caught:
-        batches(config, 5, seed=1, unreadable=known)
-    text = str(caught.value)
+    with make_batches(config, seed=1, unreadable={"a": ""}) as iterator:
+        for _ in range(5):
+            next(iterator)
+        iterator.check(iterator.unreadable)
+        found = {"b": "", **iterator.unreadable}  # of another host
+        text = refusal(iterator.check, found)
     assert text.startswith("3 of 40 clips are unreadable, more than 5%; the last one: 017: ")
-    assert "\n" not in text
     write_folder(tmp_path, 1, frames=5)
     truncate(tmp_path / "video" / "000.mp4")
     with pytest.raises(UserError, match="10 clips in turn are unreadable"):

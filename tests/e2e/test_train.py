@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -17,8 +20,10 @@ from realisdance_jax.checkpoints.export import weights_of
 from realisdance_jax.checkpoints.weights import load_component, read_manifest
 from realisdance_jax.data.video_io import probe_video
 from realisdance_jax.demo import write_random_weights
+from realisdance_jax.training.writer import RunWriter
 from tests.e2e.conftest import SMALL
 from tests.e2e.train_call import ROOT, command, environment, steps, train
+from tests.refusals import refusal
 
 LAST = 20
 SPREAD = ("--config.mesh.data=2", "--config.mesh.fsdp=2", "--config.mesh.frames=2")
@@ -119,8 +124,24 @@ def test_a_run_samples_and_converts(video_stage, clip, tmp_path):
     assert (tmp_path / "back.safetensors").stat().st_size > 10_000
 
 
-def interrupt(run: Path, at: int, number: int, *options: str) -> tuple[int, str]:
-    """Run until the line of step `at`, then send the signal; exit code and what was said."""
+def unfinished(run: Path, step: int) -> list[Path]:
+    """What Orbax has begun to save of `step`; renamed when it is whole."""
+    return list((run / "checkpoints").glob(f"{step}.orbax-checkpoint-tmp*"))
+
+
+def in_the_save_of(run: Path, step: int) -> None:
+    """Return while `step` is being saved."""
+    until = time.monotonic() + 60
+    while not unfinished(run, step):
+        assert not (run / "checkpoints" / str(step)).is_dir(), "the save was over too soon"
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def interrupt(
+    run: Path, at: int, number: int, *options: str, wait: Callable[[], None] = lambda: None
+) -> tuple[int, str]:
+    """Run until the line of step `at`, `wait`, send the signal; exit code and what was said."""
     process = subprocess.Popen(
         command(2, run, *options),
         cwd=ROOT,
@@ -133,6 +154,7 @@ def interrupt(run: Path, at: int, number: int, *options: str) -> tuple[int, str]
     for line in process.stdout:
         said.append(line)
         if line.startswith(f"step {at}/"):
+            wait()
             process.send_signal(number)
             break
     said += list(process.stdout)
@@ -154,11 +176,13 @@ def test_killed_and_preempted_runs_end_the_same(video_stage, image_stage, tmp_pa
     """kill -9 during the save of step 9, SIGTERM later: draws and final state to the bit."""
     run = tmp_path / "run"
     options = ("--init", str(image_stage), *SPREAD, f"--config.train.steps={LAST}")
-    code, _ = interrupt(run, 10, signal.SIGKILL, *options)
+    saving = partial(in_the_save_of, run, 9)
+    code, _ = interrupt(run, 9, signal.SIGKILL, *options, wait=saving)
     assert code == -signal.SIGKILL
+    assert unfinished(run, 9)
     code, said = interrupt(run, 14, signal.SIGTERM, *options)
     assert code == 0, said
-    assert "resumed at step" in said
+    assert "resumed at step 6\n" in said
     assert said.splitlines()[-1].endswith("preempted")
     stopped = int(said.splitlines()[-1].split()[3].rstrip(":"))
     assert (run / "checkpoints" / str(stopped)).is_dir()
@@ -171,37 +195,40 @@ def test_killed_and_preempted_runs_end_the_same(video_stage, image_stage, tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_kill_at_any_moment(video_stage, image_stage, tmp_path, seed):
-    """Five seeded moments; every one after the first save."""
+    """Five seeded moments, every one after the first save; the first is inside a save."""
     run, rng = tmp_path / "run", np.random.default_rng(seed)
     options = ("--init", str(image_stage), *SPREAD, f"--config.train.steps={LAST}")
-    for at in sorted(rng.integers(4, LAST - 1, 2)):
-        process = subprocess.Popen(
-            command(2, run, *options),
-            cwd=ROOT,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for line in process.stdout:
-            if line.startswith(f"step {at}/"):
-                break
-        time.sleep(float(rng.random()))
-        process.kill()
-        process.wait()
-    assert train(2, run, *options).code == 0
+    at = int(rng.integers(4, LAST - 1)) if seed else 12
+    wait = partial(time.sleep, float(rng.random())) if seed else partial(in_the_save_of, run, at)
+    code, _ = interrupt(run, at, signal.SIGKILL, *options, wait=wait)
+    assert code == -signal.SIGKILL
+    assert seed or unfinished(run, at)
+    ended = train(2, run, *options)
+    assert ended.code == 0, ended.err[-3000:]
+    assert "resumed at step" in ended.out
     check_equal_to_straight(run, video_stage)
 
 
 @pytest.mark.slow
 def test_another_mesh_goes_on(video_stage, tmp_path):
     """A finished run on more steps and one device: restored onto a mesh of another shape."""
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(video_stage, run)
     ended = train(2, run, "--config.train.steps=21", "--config.train.save_every=20", devices=1)
     assert ended.code == 0, ended.err[-3000:]
     assert steps(ended.out) == [21]
+
+
+def test_another_start_is_refused(video_stage, image_stage, tmp_path):
+    """The same weights elsewhere are no other start."""
+    write_random_weights(tmp_path / "other", dataclasses.replace(SMALL, motion=None))
+    options = (*SPREAD, "--config.train.steps=20", "--init")
+    ended = train(2, video_stage, *options, str(tmp_path / "other"))
+    assert "expected the source the run started from" in ended.refusal
+    shutil.copytree(image_stage / "weights" / "2", tmp_path / "same")
+    ended = train(2, video_stage, *options, str(tmp_path / "same"))
+    assert ended.code == 0, ended.err[-2000:]
+    assert "stopped at step 20" in ended.out
 
 
 def test_a_changed_configuration_is_shown_and_refused(video_stage):
@@ -221,6 +248,7 @@ def test_a_changed_configuration_is_shown_and_refused(video_stage):
         (("--config.data.sources=('nowhere',)",), "nowhere"),
         (("--motion", "mm.ckpt"), "expected --init beside --motion"),
         (("--init", "nowhere"), "nowhere: expected a weights folder"),
+        (("--config", "nowhere.py"), "expected a configuration in Python"),
     ],
 )
 def test_bad_input(tmp_path, options, expected):
@@ -228,6 +256,23 @@ def test_bad_input(tmp_path, options, expected):
     ended = train(2, tmp_path / "run", *options)
     assert expected in ended.refusal
     assert not (tmp_path / "run" / "base").exists()
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    assert f"{tmp_path / 'run'}: expected a folder to write" in train(2, tmp_path / "run").refusal
+
+
+@pytest.mark.parametrize("write", ["draws", "first_batch"])
+def test_a_full_disk_is_one_line(tmp_path, write):
+    """Before anything of Orbax's is in the way."""
+    (tmp_path / "draws.tsv").symlink_to("/dev/full")
+    writer = RunWriter(tmp_path, 10)
+    (tmp_path / "first_batch.png").mkdir()
+    batch = {"conditions": np.zeros((1, 1, 4, 4, 9), np.float32)}
+    calls = {"draws": (1, np.zeros(1, np.int64), 0), "first_batch": (batch,)}
+    assert "cannot write it" in refusal(getattr(writer, write), *calls[write])
 
 
 def test_weights_of_another_model_are_refused(tmp_path, image_stage):
