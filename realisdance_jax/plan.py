@@ -33,7 +33,7 @@ CACHED = flags.DEFINE_bool(
     "cached", False, "train from cached latents instead of pictures", flag_values=FLAGS
 )
 QUICK = flags.DEFINE_bool(
-    "quick", False, "exact argument bytes only, nothing is compiled", flag_values=FLAGS
+    "quick", False, "exact argument bytes only; needs no compiler", flag_values=FLAGS
 )
 JSON = flags.DEFINE_string("json", None, "write the answer here", flag_values=FLAGS)
 MARKDOWN = flags.DEFINE_string(
@@ -91,7 +91,7 @@ def main() -> None:
         raise UserError("expected --config FILE and --topology KIND:SHAPE")
     prepare_compilers()
     recipe = Recipe.of(CONFIG.value)
-    topology = parse_topology(TOPOLOGY.value)
+    topology = parse_topology(TOPOLOGY.value, QUICK.value)
     config = json.loads(CONFIG.value.to_json_best_effort())
     answer = answer_for(config, recipe, topology)
     text = markdown(answer)

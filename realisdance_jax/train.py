@@ -17,7 +17,7 @@ from realisdance_jax.checkpoints.weights import is_weights_folder, read_manifest
 from realisdance_jax.data.pipeline import Batches, make_batches
 from realisdance_jax.evaluation.preview import make_preview
 from realisdance_jax.parallel.devices import chip_of
-from realisdance_jax.parallel.shard import host_share
+from realisdance_jax.parallel.shard import host_rows
 from realisdance_jax.training.base import mark_trained, write_base
 from realisdance_jax.training.loop import Meaning, saved_form, train
 from realisdance_jax.training.optim import learning_rate
@@ -30,7 +30,7 @@ from realisdance_jax.training.writer import RunWriter
 from realisdance_jax.utils.compilation import keep_compiled
 from realisdance_jax.utils.distributed import first_host, gathered, start_distributed
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
-from realisdance_jax.utils.flags import config_flag, parse_flags
+from realisdance_jax.utils.flags import config_flag, local_path, parse_flags
 from realisdance_jax.utils.tree import flatten
 
 FLAGS = flags.FlagValues()
@@ -66,7 +66,8 @@ def run() -> int:
     config, workdir = CONFIG.value, WORKDIR.value
     if config is None or workdir is None:
         raise UserError("expected --config FILE and --workdir FOLDER")
-    recipe, folder = Recipe.of(config), Path(workdir)
+    recipe, folder = Recipe.of(config), local_path("--workdir", workdir)
+    local_path("--init", INIT.value or "")
     keep_compiled()
     start_distributed(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     program = make_program(recipe)  # refuses a mesh or batch before anything is written
@@ -137,14 +138,12 @@ def _begin(folder: Path, recipe: Recipe, resolved: dict) -> None:
 
 def _batches(program: Program, step: int, unreadable: dict[str, str] | None = None) -> Batches:
     recipe = program.recipe
-    host, hosts = host_share(program.mesh, recipe.data.batch)
     workers = recipe.train.workers if unreadable is not None else 0
     return make_batches(
         recipe.data,
         seed=recipe.seed,
         start_step=step,
-        host=host,
-        host_count=hosts,
+        rows=host_rows(program.mesh, recipe.data.batch),
         workers=workers,
         unreadable=unreadable,
     )

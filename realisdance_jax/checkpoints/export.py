@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from realisdance_jax.checkpoints.run import BASE, CHECKPOINTS, WEIGHTS, is_run
 from realisdance_jax.checkpoints.weights import (
     load_component,
+    lone_checkpointer,
     read_manifest,
     save_component,
     write_manifest,
@@ -54,7 +55,7 @@ def last_step(run: Path) -> int:
 def export(run: Path, step: int, out: Path) -> str:
     """Write the weights of `step` to `out`, component by component; says which they are."""
     item = (run / CHECKPOINTS / str(step) / "state").absolute()
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with lone_checkpointer() as checkpointer:
         try:
             tree: Any = checkpointer.metadata(item).item_metadata.tree
         except (OSError, ValueError, KeyError, AttributeError) as error:

@@ -4,6 +4,7 @@ Components are loaded one by one, straight into a dtype and a sharding, so that 
 dropped before the next is needed.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -45,7 +46,8 @@ class Manifest:
 
     `uncond` is the unconditional branch the weights are for: zero tokens (`fake`, converted ones)
     or DINOv2 of a zero picture (`image`; parity.md: H4). `fresh` names components that hold newly
-    initialised tensors.
+    initialised tensors. `files` maps each component to the sizes of its files in bytes, by name;
+    folders written before it was recorded have none.
     """
 
     format: int
@@ -56,6 +58,7 @@ class Manifest:
     fresh: tuple[str, ...] = ()
     origin: Origin = field(default_factory=Origin)
     sources: tuple[str, ...] = ()
+    files: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def weight_hash(self) -> str:
@@ -72,10 +75,21 @@ def is_weights_folder(path: Path) -> bool:
         return False
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `config.json` into `folder`."""
-    text = json.dumps(to_json(manifest), indent=1)
+def stored_files(path: Path) -> dict[str, int]:
+    """Sizes in bytes of all files of a component, by their names below `path`."""
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return {file.relative_to(path).as_posix(): file.stat().st_size for file in files}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write `config.json` into `folder`; returns it with the files of the components there."""
+    names = [name for name in manifest.components if (folder / name).is_dir()]
+    written = dataclasses.replace(
+        manifest, files={name: stored_files(folder / name) for name in names}
+    )
+    text = json.dumps(to_json(written), indent=1)
     (folder / CONFIG).write_text(text + "\n", "utf-8")
+    return written
 
 
 def read_manifest(folder: str | Path) -> Manifest:
@@ -112,22 +126,32 @@ def hash_tensors(variables: Mapping) -> str:
     return digest.hexdigest()
 
 
-def _checkpointer() -> ocp.Checkpointer:
+def lone_checkpointer() -> ocp.Checkpointer:
+    """Reads and writes trees in this process alone, waiting for no other process of the job."""
+    process = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
     # Compression saves 8 % of the bytes of trained weights and takes most of the time and memory;
     # unbounded reads and writes hold several copies at once.
     handler = ocp.PyTreeCheckpointHandler(
-        use_compression=False, save_concurrent_gb=1, restore_concurrent_gb=1
+        use_compression=False,
+        save_concurrent_gb=1,
+        restore_concurrent_gb=1,
+        multiprocessing_options=alone,
     )
-    return ocp.Checkpointer(handler)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def save_component(folder: Path, component: str, variables: dict) -> str:
     """Write float32 `variables` of `component` into `folder`; returns their hash.
 
-    Give device arrays: of NumPy arrays Orbax makes a copy.
+    Give device arrays: of NumPy arrays Orbax makes a copy. Only one process of a job may call it.
     """
-    with _checkpointer() as checkpointer:
-        checkpointer.save(os.path.abspath(folder / component), args=ocp.args.PyTreeSave(variables))
+    stored = variables
+    if jax.process_count() > 1:
+        # Orbax takes device arrays that one process holds for a part of what all hold.
+        stored = jax.tree.map(np.asarray, variables)
+    with lone_checkpointer() as checkpointer:
+        checkpointer.save(os.path.abspath(folder / component), args=ocp.args.PyTreeSave(stored))
     return hash_tensors(variables)
 
 
@@ -157,7 +181,8 @@ def load_component(
 ) -> dict:
     """Variables of `component` as device arrays; vectors and buffers in float32, others in `dtype`.
 
-    `sharding`: one for all, a tree like the variables, or None for the first device.
+    `sharding`: one for all, a tree like the variables, or None for the first device of this
+    process. Every process reads its own shards, whether or not others do so, too.
     Raises `UserError` when the folder lacks it, when it is damaged, and when it holds other tensors
     or shapes than `config.json` says; `verify_component` compares values, too.
     """
@@ -168,7 +193,7 @@ def load_component(
     shapes = abstract_component(manifest.model, component)
     shardings: Any = sharding
     if not isinstance(sharding, Mapping):
-        one = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        one = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         shardings = jax.tree.map(lambda _: one, shapes)
     wanted = {
         collection: jax.tree.map(
@@ -178,7 +203,7 @@ def load_component(
         )
         for collection, tree in shapes.items()
     }
-    with _checkpointer() as checkpointer:
+    with lone_checkpointer() as checkpointer:
         _check_shapes(path, checkpointer, wanted)
         restore_args = ocp.checkpoint_utils.construct_restore_args(wanted)
         args = ocp.args.PyTreeRestore(item=wanted, restore_args=restore_args)

@@ -1,4 +1,4 @@
-"""Batches by step: random access, per-host shares, worker processes, unreadable clips replaced.
+"""Batches by step: random access, rows by host, worker processes, unreadable clips replaced.
 
 Everything in a batch is a function of (configuration, seed, step), so a run that starts at step n
 sees what an uninterrupted one sees, with any number of workers and hosts.
@@ -9,7 +9,7 @@ import hashlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -52,20 +52,18 @@ def _pair(source: int, clip: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class HostRows:
-    """Positions of one host's rows: a contiguous block of every global batch, step after step."""
+    """Positions of one host's rows: the same ones of every global batch, step after step."""
 
     order: Any
     batch: int
-    host: int
-    host_count: int
+    rows: tuple[int, ...]
 
     def __len__(self) -> int:
-        return _STEPS * (self.batch // self.host_count)
+        return _STEPS * len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[int, int, int]:
-        local = self.batch // self.host_count
-        step, row = divmod(index, local)
-        position = step * self.batch + self.host * local + row
+        step, row = divmod(index, len(self.rows))
+        position = step * self.batch + self.rows[row]
         return position, *self.order[position]
 
 
@@ -110,7 +108,7 @@ class Batches:
         """
         count, limit = len(unreadable), self._config.max_unreadable
         if count > limit * self.clips:
-            name, reason = next(reversed(unreadable.items()))
+            name, reason = list(unreadable.items())[-1]
             raise UserError(
                 f"{count} of {self.clips} clips are unreadable, more than {limit:.0%}; "
                 f"the last one: {name}: {reason}"
@@ -152,8 +150,7 @@ def make_batches(
     *,
     seed: int,
     start_step: int = 0,
-    host: int = 0,
-    host_count: int = 1,
+    rows: Sequence[int] | None = None,
     workers: int = 0,
     unreadable: dict[str, str] | None = None,
 ) -> Batches:
@@ -165,7 +162,7 @@ def make_batches(
     Always: int64 `sample_id` (b), which clip, and `draw_hash` (b), a hash of what was drawn.
 
     Args:
-        host, host_count: this host's rows are the `host`-th block of each global batch.
+        rows: of each global batch, which ones this host loads, in this order; all by default.
         workers: processes; 0 reads in a thread. They need `if __name__ == "__main__"` in scripts,
             and each holds up to three batches (pictures at 768x576: 255 MB per example of 16
             frames; cached: 70 MB).
@@ -173,16 +170,15 @@ def make_batches(
 
     Raises `UserError` for bad input.
     """
-    if config.batch % host_count or not 0 <= host < host_count:
-        raise UserError(
-            f"batch: expected a multiple of the {host_count} hosts, found {config.batch}"
-        )
+    chosen = tuple(range(config.batch) if rows is None else rows)
+    if not chosen or not set(chosen) <= set(range(config.batch)):
+        raise ValueError(f"rows: expected some from 0 to {config.batch - 1}, got {chosen}")
     if not 0 <= seed < 2**32:
         raise UserError(f"seed: expected 0 to {2**32 - 1}, found {seed}")
     sources = open_sources(config)
     order = schedule(config, [len(source) for source in sources], seed)
-    rows = grain.MapDataset.source(HostRows(order, config.batch, host, host_count))
-    batches = rows.map(Loader(config, seed, sources)).batch(config.batch // host_count)
+    positions = grain.MapDataset.source(HostRows(order, config.batch, chosen))
+    batches = positions.map(Loader(config, seed, sources)).batch(len(chosen))
     # Grain's own defaults would read 500 batches ahead.
     ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     dataset = batches[start_step:].to_iter_dataset(ahead)

@@ -40,17 +40,22 @@ def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) ->
     if math.prod(sizes) != len(devices):
         found = " x ".join(f"{axis} {size}" for axis, size in shape.items())
         raise UserError(f"mesh: expected sizes that make {len(devices)} devices, found {found}")
-    types = (AxisType.Auto,) * len(sizes)
-    slices = {getattr(device, "slice_index", 0) for device in devices}
-    if len(slices) > 1:
-        return Mesh(_over_slices(sizes, devices, len(slices)), MESH_AXES, axis_types=types)
-    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=types, devices=devices)
+    return Mesh(_placed(sizes, devices), MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes))
 
 
-def _over_slices(sizes: list[int], devices: Sequence[Any], slices: int) -> np.ndarray:
-    """Devices of several TPU slices: only `data`, whose traffic is least, crosses between them."""
+def _placed(sizes: list[int], devices: Sequence[Any]) -> np.ndarray:
+    """Devices such that axes follow the links between chips.
+
+    An axis of the mesh may take a part of an axis of chips: else most sizes would be refused on a
+    TPU. Of several slices only `data`, whose traffic is least, crosses from one to another.
+    """
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
     if sizes[0] % slices:
         raise UserError(f"mesh: expected data to divide by {slices} slices, found {sizes[0]}")
     inside = [sizes[0] // slices, *sizes[1:]]
     across = [slices, *(1 for _ in sizes[1:])]
-    return mesh_utils.create_hybrid_device_mesh(inside, across, devices)
+    return mesh_utils.create_hybrid_device_mesh(
+        inside, across, devices, allow_split_physical_axes=True
+    )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -15,7 +16,7 @@ SMALL = 2**14
 """Leaves with fewer values than this stay whole: cutting them costs more than it saves."""
 
 BATCH_AXES = ("data", "fsdp")
-"""Mesh axes over which the examples of a batch are spread."""
+"""Mesh axes over which the examples of a batch are spread: the first ones of a mesh."""
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -30,7 +31,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 def check_batch(mesh: Mesh, batch: int, accumulate: int = 1) -> None:
     """Raise `UserError` unless every micro-batch divides over data x fsdp."""
-    ways = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    ways = _ways(mesh)
     if batch % (ways * accumulate):
         parts = f" in {accumulate} parts" if accumulate > 1 else ""
         raise UserError(
@@ -38,21 +39,39 @@ def check_batch(mesh: Mesh, batch: int, accumulate: int = 1) -> None:
         )
 
 
-def host_share(mesh: Mesh, batch: int) -> tuple[int, int]:
-    """Which block of a global batch this process loads, and into how many blocks it is cut.
+def _ways(mesh: Mesh) -> int:
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
-    Processes that hold the same examples (frames or tensor spread over them) load the same block.
+
+def host_rows(mesh: Mesh, batch: int, process: int | None = None) -> list[int]:
+    """Rows of a global batch that the devices of `process` (this one by default) hold, in order.
+
+    A mesh follows the links between chips, so those of a host need not be neighbours in it and its
+    rows may have gaps. Processes over which frames or tensor are spread hold the same rows.
     """
-    places = batch_sharding(mesh).addressable_devices_indices_map((batch,)).values()
-    rows = sorted({place[0].indices(batch)[:2] for place in places if place})
-    start, stop = rows[0][0], rows[-1][1]
-    size = stop - start
-    if sum(b - a for a, b in rows) != size or batch % size or start % size:
-        raise UserError(
-            "mesh: expected every process to hold neighbouring examples, found a gap; put the "
-            "processes along data"
-        )
-    return start // size, batch // size
+    process = jax.process_index() if process is None else process
+    ways = _ways(mesh)
+    each = batch // ways
+    hosts = [{device.process_index for device in row} for row in mesh.devices.reshape(ways, -1)]
+    return [row for row in range(batch) if process in hosts[row // each]]
+
+
+def place_rows(values: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """The global array sharded over examples, of which this host has its `host_rows` in `values`.
+
+    sharding: `batch_sharding`.
+    """
+    mesh: Any = sharding.mesh
+    ways = _ways(mesh)
+    shards = host_rows(mesh, ways)
+    each = len(values) // len(shards)
+    place = {shard * each: i * each for i, shard in enumerate(shards)}
+
+    def shard_of(index: Any) -> np.ndarray:
+        start = place[index[0].start or 0]
+        return values[start : start + each]
+
+    return jax.make_array_from_callback((ways * each, *values.shape[1:]), sharding, shard_of)
 
 
 def parameter_spec(names: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh):

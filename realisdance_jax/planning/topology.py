@@ -1,5 +1,6 @@
 """Devices for the compiler alone: `v5e:4x4`, `h100:8`, or `cpu:8` of this machine."""
 
+import math
 import os
 import re
 import sys
@@ -29,24 +30,40 @@ class Topology:
     compiler: str
 
 
-def parse_topology(name: str) -> Topology:
+@dataclass(frozen=True)
+class StandIn:
+    """A device to count bytes for; nothing can be compiled for it."""
+
+    id: int
+    process_index: int = 0
+    platform: str = "none"
+    device_kind: str = "stand-in"
+
+
+def parse_topology(name: str, quick: bool = False) -> Topology:
     """`KIND:SHAPE`, KIND one of v5e, v5p, v6e, v4 (SHAPE as 4x4), a100, h100, h200 (a count), cpu.
 
-    Raises `UserError` for another name and when the compiler's package is not installed.
+    quick: stand-ins for devices, which need no compiler. Raises `UserError` for another name and
+    when the compiler's package is not installed.
     """
     kind, _, shape = name.partition(":")
     chip = next((chip for chip in CHIPS if chip.name == kind), None)
-    if kind == "cpu" and shape.isdecimal() and int(shape) > 0:
-        return Topology(name, None, _cpus(int(shape)), _version("jaxlib"))
-    if kind in TPU_HOST and re.fullmatch(r"\d+(x\d+){1,2}", shape):
+    pattern = r"\d+(x\d+){1,2}" if kind in TPU_HOST else r"\d+"
+    sizes = [int(size) for size in shape.split("x")] if re.fullmatch(pattern, shape) else [0]
+    count = math.prod(sizes)
+    if kind not in (*TPU_HOST, *GPUS, "cpu") or count < 1:
+        kinds = ", ".join([*TPU_HOST, *GPUS, "cpu"])
+        raise UserError(
+            f"--topology: expected KIND:SHAPE such as v5e:4x4 or h100:8, KIND one of {kinds}, "
+            f"found {name!r}"
+        )
+    if quick:
+        return Topology(name, chip, [StandIn(n) for n in range(count)], f"jax {jax.__version__}")
+    if kind in TPU_HOST:
         return Topology(name, chip, _tpus(kind, shape), _version("libtpu"))
-    if kind in GPUS and shape.isdecimal() and int(shape) > 0:
-        return Topology(name, chip, _gpus(kind, int(shape)), _version("jax-cuda12-pjrt"))
-    kinds = ", ".join([*TPU_HOST, *GPUS, "cpu"])
-    raise UserError(
-        f"--topology: expected KIND:SHAPE such as v5e:4x4 or h100:8, KIND one of {kinds}, "
-        f"found {name!r}"
-    )
+    if kind in GPUS:
+        return Topology(name, chip, _gpus(kind, count), _version("jax-cuda12-pjrt"))
+    return Topology(name, None, _cpus(count), _version("jaxlib"))
 
 
 def _cpus(count: int) -> list[Any]:

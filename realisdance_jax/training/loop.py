@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from realisdance_jax.checkpoints.run import RunCheckpoints
+from realisdance_jax.parallel.shard import place_rows
 from realisdance_jax.training.recipe import TrainConfig
 from realisdance_jax.training.step import Frozen, TrainState
 from realisdance_jax.training.writer import RunWriter
@@ -57,12 +58,8 @@ def saved_form(state: TrainState) -> dict[str, Any]:
 
 
 def to_devices(batch: Mapping[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
-    """A host's share of the global batch as arrays sharded over examples; the rest stays behind."""
-    return {
-        name: jax.make_array_from_process_local_data(sharding, np.asarray(batch[name]))
-        for name in INPUTS
-        if name in batch
-    }
+    """Global arrays from a host's rows (`host_rows`); what is not for devices stays behind."""
+    return {name: place_rows(np.asarray(batch[name]), sharding) for name in INPUTS if name in batch}
 
 
 def train(

@@ -1,7 +1,6 @@
 """One call that joins the processes of a job, whatever started them."""
 
 import json
-import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -9,38 +8,58 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from orbax.checkpoint.multihost import get_barrier_sync_fn
 
-CLUSTER_VARIABLES = (
-    *("SLURM_JOB_ID", "OMPI_COMM_WORLD_SIZE"),
-    *("TPU_WORKER_HOSTNAMES", "JOB_COMPLETION_INDEX"),
-)
-"""Any of these says that JAX can find the other processes by itself."""
+from realisdance_jax.utils.errors import UserError
+
+NO_CLUSTER = "coordinator_address should be defined"
+"""What JAX says when nothing around it tells of other processes."""
+
+LONGEST_MS = 4 * 3600 * 1000
+"""For which hosts wait for the first one: it may copy weights over a slow network."""
 
 
 def start_distributed(coordinator: str | None, processes: int, process: int) -> None:
     """Initialise `jax.distributed`: by hand, by the cluster's own facts, or for one process alone.
 
-    Always done, since without it a preemption signal kills instead of saving.
+    Always done, since without it a preemption signal kills instead of saving. JAX itself knows
+    clusters, some by environment variables, TPU VMs by asking a server.
     """
     if coordinator is not None:
         jax.distributed.initialize(coordinator, processes, process)
-    elif any(name in os.environ for name in CLUSTER_VARIABLES):
+        return
+    try:
         jax.distributed.initialize()
-    else:
-        # Collectives of one process need no network.
-        jax.config.update("jax_cpu_collectives_implementation", None)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        jax.distributed.initialize(f"127.0.0.1:{port}", 1, 0)
+    except ValueError as error:
+        if NO_CLUSTER not in str(error):
+            raise
+        _start_alone()
+
+
+def _start_alone() -> None:
+    # Collectives of one process need no network.
+    jax.config.update("jax_cpu_collectives_implementation", None)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    jax.distributed.initialize(f"127.0.0.1:{port}", 1, 0)
 
 
 def first_host(do: Callable[[], None], name: str) -> None:
-    """Run `do` on the first host while the others wait; `name` is alike on all."""
+    """Run `do` on the first host while the others wait; `name` is alike on all, and used once.
+
+    They wait without the devices, whose collectives would give up after a while. When `do` raises
+    `UserError`, all raise it.
+    """
+    refused: dict[str, str] = {}
     if jax.process_index() == 0:
-        do()
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+        try:
+            do()
+        except UserError as error:
+            refused = {"refused": str(error)}
+    get_barrier_sync_fn()(key=name, timeout_ms=LONGEST_MS)
+    if refused := gathered(refused):
+        raise UserError(refused["refused"])
 
 
 def gathered(value: dict[str, Any]) -> dict[str, Any]:

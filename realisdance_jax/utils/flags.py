@@ -1,6 +1,8 @@
 """Flags of the programs that read a configuration file."""
 
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -25,3 +27,13 @@ def parse_flags(values: flags.FlagValues) -> None:
         raise UserError(f"--config: expected a configuration in Python, found: {found}") from None
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from None
+
+
+def local_path(flag: str, value: str) -> Path:
+    """The path that `flag` gives; raises `UserError` for an address such as gs://bucket/folder."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
+        raise UserError(
+            f"{flag}: expected a folder of a file system (a bucket can be mounted as one), "
+            f"found {value}"
+        )
+    return Path(value)

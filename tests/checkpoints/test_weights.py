@@ -3,6 +3,7 @@
 import gc
 import json
 import shutil
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -44,9 +45,32 @@ def edited(folder, change) -> Manifest:
 
 
 def test_manifests_survive_writing(stage2_weights, tmp_path):
-    write_manifest(tmp_path, stage2_weights.manifest)
-    assert read_manifest(tmp_path) == stage2_weights.manifest
-    assert set(stage2_weights.manifest.components) == set(ALL_COMPONENTS)
+    manifest = stage2_weights.manifest
+    assert read_manifest(stage2_weights.folder) == manifest
+    assert set(manifest.components) == set(ALL_COMPONENTS)
+    shutil.copytree(stage2_weights.folder / "vae", tmp_path / "vae")
+    written = write_manifest(tmp_path, manifest)
+    assert read_manifest(tmp_path) == written
+    assert written == replace(manifest, files={"vae": manifest.files["vae"]})
+
+
+def test_manifests_list_the_files_of_what_was_written(stage2_weights):
+    folder, files = stage2_weights.folder, stage2_weights.manifest.files
+    assert set(files) == set(ALL_COMPONENTS)
+    for name, sizes in files.items():
+        on_disk = {path: (folder / name / path).stat().st_size for path in sizes}
+        assert on_disk == sizes
+        assert len(sizes) == sum(path.is_file() for path in (folder / name).rglob("*"))
+    assert any("/d/" in path and size > 1000 for path, size in files["vae"].items())
+
+
+def test_folders_written_before_files_were_recorded_load(folder):
+    manifest = edited(folder, lambda data: data.pop("files"))
+    assert manifest.files == {}
+    recorded = edited(folder, lambda data: data.update(files={"clip_projector": {"a": 1}}))
+    assert recorded.weight_hash == manifest.weight_hash
+    load_component(folder, manifest, "clip_projector")
+    verify_component(folder, manifest, "clip_projector")
 
 
 @pytest.mark.parametrize(

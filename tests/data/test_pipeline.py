@@ -65,12 +65,12 @@ def test_shapes_types_and_ranges():
 
 def test_the_position_follows_from_the_step_for_any_number_of_hosts():
     whole = batches(SMALL, 5)
-    for hosts in (1, 2, 4):
-        parts = [
-            batches(SMALL, 3, start_step=2, host=host, host_count=hosts) for host in range(hosts)
-        ]
+    for hosts in ([[0, 1, 2, 3]], [[0, 1], [2, 3]], [[0, 3], [1, 2]], [[3], [0], [2], [1]]):
+        parts = [batches(SMALL, 3, start_step=2, rows=rows) for rows in hosts]
+        order = np.argsort(np.concatenate(hosts))
         for step in range(3):
-            assert same(joined([part[step] for part in parts]), whole[2 + step])
+            together = joined([part[step] for part in parts])
+            assert same({key: value[order] for key, value in together.items()}, whole[2 + step])
     assert not same(batches(SMALL, 1, seed=4)[0], whole[0])
 
 
@@ -155,8 +155,9 @@ def test_a_corrupt_video_in_an_epoch_is_replaced_counted_and_named(flawed):
     assert missing == {17}
     # Resumed, on two hosts, with the list of the earlier part: the same replacement.
     step = next(n for n in range(5) if len(set(drawn[: 8 * n + 8].tolist())) <= 8 * n + 7)
-    options = {"start_step": step, "host_count": 2, "unreadable": {"017": "was cut"}}
-    parts = [batches(config, 1, seed=1, host=host, **options)[0] for host in range(2)]
+    options = {"start_step": step, "unreadable": {"017": "was cut"}}
+    hosts = (range(4), range(4, 8))
+    parts = [batches(config, 1, seed=1, rows=rows, **options)[0] for rows in hosts]
     np.testing.assert_array_equal(joined(parts)["sample_id"], seen[step])
 
 
@@ -200,8 +201,9 @@ def test_bad_options_are_one_line(tmp_path):
     ):
         with pytest.raises(UserError, match=reason):
             dataclasses.replace(SMALL, **change)
-    with pytest.raises(UserError, match="multiple of the 3 hosts, found 4"):
-        make_batches(SMALL, seed=0, host_count=3)
+    for rows in ([4], [-1], []):
+        with pytest.raises(ValueError, match="rows: expected some from 0 to 3"):
+            make_batches(SMALL, seed=0, rows=rows)
     with pytest.raises(UserError, match="seed: expected"):
         make_batches(SMALL, seed=-1)
     picture = tmp_path / "list.txt"

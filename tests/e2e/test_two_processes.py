@@ -1,5 +1,7 @@
 """Two processes of four devices train as one process of eight."""
 
+import dataclasses
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -26,19 +28,27 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> tuple[Path, Path]:
-    """The run of one process and that of two."""
+    """The run of one process and that of two, each from a stage-1 run that it exports first."""
     folder = tmp_path_factory.mktemp("processes")
-    write_random_weights(folder / "weights", SMALL)
-    options = (*OPTIONS, "--init", str(folder / "weights"), f"--config.train.preview_every={LAST}")
-    ended = train(2, folder / "one", *options)
+    write_random_weights(folder / "weights", dataclasses.replace(SMALL, motion=None))
+    images = [folder / "image one", folder / "image two"]
+    start = ("--init", str(folder / "weights"), "--config.train.steps=2")
+    ended = train(1, images[0], *start, "--config.mesh.data=4", "--config.mesh.fsdp=2")
     assert ended.code == 0, ended.err[-3000:]
+    shutil.copytree(*images)
+    options = (*OPTIONS, f"--config.train.preview_every={LAST}")
+    ended = train(2, folder / "one", *options, "--init", str(images[0]))
+    assert ended.code == 0, ended.err[-3000:]
+    options = (*options, "--init", str(images[1]))
+    # Only the first process reads kept programs on CPUs; it waits half a minute for the other.
+    apart = {**environment(4), "JAX_ENABLE_COMPILATION_CACHE": "false"}
     join = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2")
     logs = [(folder / f"{i}.log").open("w") for i in range(2)]
     processes = [
         subprocess.Popen(
             command(2, folder / "two", *options, *join, "--process", str(i)),
             cwd=ROOT,
-            env=environment(4),
+            env=apart,
             stdout=log,
             stderr=subprocess.STDOUT,
         )

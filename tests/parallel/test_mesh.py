@@ -9,6 +9,7 @@ from jax.sharding import AxisType
 
 from realisdance_jax.parallel.mesh import MESH_AXES, make_mesh
 from realisdance_jax.utils.errors import UserError
+from tests.parallel.chips import pod
 
 
 @pytest.mark.parametrize(
@@ -52,8 +53,8 @@ def test_refusals(shape, message):
 
 
 @dataclass(frozen=True)
-class Chip:
-    """What JAX knows of a device in a run over several slices."""
+class Gpu:
+    """What JAX knows of a device in a run over several hosts."""
 
     id: int
     slice_index: int
@@ -62,14 +63,27 @@ class Chip:
     device_kind: str = "of tests"
 
 
-CHIPS = [Chip(n, n // 4) for n in range(8)]
+GPUS = [Gpu(n, n // 4) for n in range(8)]
 
 
 def test_only_data_crosses_between_slices():
-    mesh = make_mesh({"data": 2, "fsdp": 2, "frames": 2}, CHIPS)
+    mesh = make_mesh({"data": 2, "fsdp": 2, "frames": 2}, GPUS)
     assert tuple(mesh.shape.values()) == (2, 2, 2, 1)
     slices = np.vectorize(lambda chip: chip.slice_index)(mesh.devices)
     assert np.all(slices == np.arange(2).reshape(2, 1, 1, 1))
-    assert set(mesh.devices.flat) == set(CHIPS)
+    assert set(mesh.devices.flat) == set(GPUS)
     with pytest.raises(UserError, match="data to divide by 2 slices, found 1"):
-        make_mesh({"fsdp": 8}, CHIPS)
+        make_mesh({"fsdp": 8}, GPUS)
+
+
+@pytest.mark.parametrize("kind", ["TPU v5 lite", "TPU v6 lite", "TPU v5p", "TPU v4"])
+@pytest.mark.parametrize("slices", [1, 2])
+def test_every_size_has_a_mesh_on_a_torus(kind, slices):
+    """Axes may take a part of an axis of chips: (2, 8) on 4 x 4 is no product of whole ones."""
+    shape = (2, 2, 4) if kind in ("TPU v5p", "TPU v4") else (4, 4, 1)
+    chips = pod(kind, shape, slices)
+    for data in (1, 2, 4, 8, 16):
+        sizes = {"data": data * slices, "fsdp": 16 // data}
+        mesh = make_mesh(sizes, chips)
+        assert set(mesh.devices.flat) == set(chips)
+        assert (mesh.shape["data"], mesh.shape["fsdp"]) == tuple(sizes.values())

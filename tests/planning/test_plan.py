@@ -12,10 +12,18 @@ from jax.sharding import NamedSharding, PartitionSpec
 from realisdance_jax.parallel.devices import chip_of
 from realisdance_jax.parallel.mesh import make_mesh
 from realisdance_jax.planning.gpu_target import GPUS, target_config
-from realisdance_jax.planning.report import collectives, roofline, shard_bytes, whole_bytes
+from realisdance_jax.planning.programs import sample_program, train_program
+from realisdance_jax.planning.report import (
+    collectives,
+    quick_figures,
+    roofline,
+    shard_bytes,
+    whole_bytes,
+)
 from realisdance_jax.planning.topology import Topology, parse_topology
 from realisdance_jax.utils.errors import UserError
 from tests.e2e.train_call import ROOT, STAGE, environment
+from tests.training.test_program import tiny
 
 
 def plan(*options: str, cache) -> subprocess.CompletedProcess:
@@ -58,10 +66,31 @@ def test_the_second_answer_is_remembered(answers):
 
 
 def test_quick_does_not_compile(tmp_path):
-    done = plan("--topology", "cpu:8", "--quick", cache=tmp_path)
+    """Of chips whose compiler tests never have, more than there are devices."""
+    done = plan("--topology", "v5e:4x4", "--quick", "--config.data.batch=16", cache=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Not compiled" in done.stdout
     assert "compiling" not in done.stderr
+
+
+@pytest.mark.parametrize("sample", [False, True])
+def test_quick_figures_need_no_devices(monkeypatch, sample):
+    """Those of stand-ins are those of real devices."""
+    monkeypatch.setattr("realisdance_jax.planning.topology._installed", lambda module: False)
+    recipe = tiny(2, data=2, fsdp=2, tensor=2)
+    figures = []
+    for devices in (parse_topology("v6e:2x4", quick=True).devices, jax.devices()):
+        planned = (
+            sample_program(recipe, devices, 2) if sample else train_program(recipe, devices, False)
+        )
+        figures.append(quick_figures(planned))
+    assert figures[0] == figures[1]
+    assert figures[0]["arguments_per_chip"]
+
+
+@pytest.mark.parametrize(("name", "count"), [("h100:16", 16), ("v4:2x2x4", 16), ("cpu:99", 99)])
+def test_quick_counts_devices(name, count):
+    assert len(parse_topology(name, quick=True).devices) == count
 
 
 @pytest.mark.parametrize(
@@ -71,6 +100,9 @@ def test_quick_does_not_compile(tmp_path):
         ("z9:4", "KIND:SHAPE"),
         ("cpu:99", "99 devices, found 8"),
         ("h100:0", "KIND:SHAPE"),
+        ("h100:2x4", "KIND:SHAPE"),
+        ("v5e:4x0", "KIND:SHAPE"),
+        ("v5e:8", "KIND:SHAPE"),
     ],
 )
 def test_bad_topologies(name, expected):

@@ -1,6 +1,7 @@
 """What a weight file or folder is, in a few lines."""
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,13 +37,17 @@ def describe(path: Path, verify: bool = False) -> Iterator[str]:
     """
     if verify and not is_weights_folder(path):
         raise UserError(f"{path}: expected a weights folder to verify, found something else")
-    if path.is_dir() and is_weights_folder(path):
+    if os.path.isdir(path) and is_weights_folder(path):
         yield from _weights_folder(path, verify)
-    elif path.is_dir() and (parts := [path / part for part in _PARTS if (path / part).is_dir()]):
+    elif os.path.isdir(path) and (
+        parts := [path / part for part in _PARTS if (path / part).is_dir()]
+    ):
         for part in parts:
             yield from _tensors(open_component_folder(part))
     else:
-        yield from _tensors(open_component_folder(path) if path.is_dir() else open_tensors(path))
+        yield from _tensors(
+            open_component_folder(path) if os.path.isdir(path) else open_tensors(path)
+        )
 
 
 def _tensors(source: TensorSource) -> Iterator[str]:

@@ -3,6 +3,7 @@
 Canonical names are those of the official checkpoint, of diffusers and of transformers.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -55,13 +56,13 @@ def open_component(path: Path, kind: str) -> tuple[TensorSource, Mapping[str, An
     Raises `UserError` for a folder whose `config.json` is of another `kind` (diffusers' class or
     transformers' model type); beside a lone file such settings are not its own and not used.
     """
-    source = open_component_folder(path) if path.is_dir() else open_tensors(path)
+    source = open_component_folder(path) if os.path.isdir(path) else open_tensors(path)
     settings_path = source.path.parent / "config.json"
     settings = read_json(settings_path)
     found = settings.get("_class_name", settings.get("model_type"))
-    if found == kind or (path.is_dir() and found is None):
+    if found == kind or (os.path.isdir(path) and found is None):
         return source, settings
-    if path.is_dir():
+    if os.path.isdir(path):
         raise unexpected(settings_path, f"settings of a {kind}", found)
     return source, {}
 

@@ -1,5 +1,6 @@
 """The base model and its autoencoder: diffusers folders, and single files with LDM names."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,7 +49,7 @@ class Base:
 
 def base_model(path: Path) -> Base:
     """A diffusers folder or a single-file checkpoint. Raises `UserError` for anything else."""
-    return _folder(path) if path.is_dir() else _single_file(path)
+    return _folder(path) if os.path.isdir(path) else _single_file(path)
 
 
 def _folder(path: Path) -> Base:
@@ -108,7 +109,7 @@ def _renamed(raw: TensorSource, prefix: str, names: Mapping[str, str]) -> Tensor
 
 def autoencoder(path: Path) -> Source:
     """A Stable Diffusion VAE: a diffusers folder or file, of today or before 0.18, or LDM names."""
-    if path.is_dir() and not (path / "config.json").is_file() and (path / "vae").is_dir():
+    if os.path.isdir(path) and not (path / "config.json").is_file() and (path / "vae").is_dir():
         path = path / "vae"
     raw, settings = open_component(path, "AutoencoderKL")
     for prefix in (LDM_VAE_PREFIX, ""):

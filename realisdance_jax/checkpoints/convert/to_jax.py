@@ -76,8 +76,7 @@ def write(draft: Draft, out: Path, seed: int = 0, say: Say = print) -> Manifest:
             origin=draft.origin,
             sources=draft.sources,
         )
-        write_manifest(folder, manifest)
-    return manifest
+        return write_manifest(folder, manifest)
 
 
 def _check_space(draft: Draft, folder: Path) -> None:
