@@ -1,6 +1,7 @@
 """Check a case before it is animated: `python -m realisdance_jax.doctor --weights DIR --ref ...`.
 
-Takes the inputs of `sample`. One line per finding, worst first; exit code 1 if one is an error.
+Takes the inputs of `sample`, or the folder of a case. One line per finding, worst first; exit code
+1 if one is an error.
 """
 
 import json
@@ -16,6 +17,7 @@ from realisdance_jax.checks.findings import summary
 from realisdance_jax.checks.memory import GIB
 from realisdance_jax.models.config import CONDITIONS
 from realisdance_jax.poses.smpl_cs import BodyLook
+from realisdance_jax.sampling.cases import KINDS, read_case
 from realisdance_jax.sampling.config import SampleConfig
 from realisdance_jax.sampling.pipeline import DTYPES
 from realisdance_jax.utils.cli import Parser
@@ -30,6 +32,8 @@ def make_parser() -> Parser:
     """The command line; names as those of `sample`."""
     parser = Parser(prog="realisdance_jax.doctor", description=__doc__)
     files = parser.add_argument_group("files, all optional")
+    folder = "folder of a case, as `sample --root` reads it, in place of single files"
+    files.add_argument("case", type=Path, nargs="?", metavar="CASE", help=folder)
     files.add_argument("--weights", type=Path, help="folder written by convert")
     files.add_argument("--ref", type=Path, help="reference picture")
     files.add_argument("--ref-dwpose", type=Path, help="keypoints of the reference picture")
@@ -69,11 +73,11 @@ def make_case(options: Namespace) -> Case:
         raise UserError(f"memory: expected GiB, above 0, found {options.memory}")
     chosen = {field.name for field in fields(SampleConfig)} & set(vars(options)) - {"size"}
     config = {name: getattr(options, name) for name in chosen}
-    drivers = {name: getattr(options, name) for name in CONDITIONS}
+    reference, drivers = _inputs(options)
     return Case(
         weights=options.weights,
-        reference=options.ref,
-        drivers={name: path for name, path in drivers.items() if path is not None},
+        reference=reference,
+        drivers=drivers,
         reference_keypoints=options.ref_dwpose,
         audio=options.audio,
         config=SampleConfig(size=(int(height), int(width)), **config),
@@ -83,6 +87,20 @@ def make_case(options: Namespace) -> Case:
         memory=None if options.memory is None else int(options.memory * GIB),
         verify=options.verify_weights,
     )
+
+
+def _inputs(options: Namespace) -> tuple[Path | None, dict[str, Path]]:
+    """Picture and drivers, from the options or the folder of a case."""
+    given = {name: getattr(options, name) for name in KINDS}
+    if options.case is not None:
+        if clash := [name for name, path in given.items() if path is not None]:
+            raise UserError(f"{options.case}: expected a case without --{clash[0]}, found both")
+        case = read_case(options.case)
+        if case.problem:
+            raise UserError(case.problem)
+        given = {"ref": case.reference} | {name: getattr(case, name) for name in CONDITIONS}
+    drivers = {name: given[name] for name in CONDITIONS if given[name] is not None}
+    return given["ref"], drivers
 
 
 def main() -> None:

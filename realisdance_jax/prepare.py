@@ -4,16 +4,15 @@
 training data, `convert-mano` frees a hand model of its pickle.
 """
 
-from realisdance_jax.preparing import dataset, mano, poses
-from realisdance_jax.preparing.dataset import prepare_dataset
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import exit_on_user_error
-
-__all__ = ["main", "make_parser", "prepare_dataset"]
 
 
 def make_parser() -> Parser:
     """The command line; the chosen command is left in `run`."""
+    # Here, for every process that paints imports this file again, and needs nothing of these.
+    from realisdance_jax.preparing import dataset, mano, poses
+
     parser = Parser(prog="realisdance_jax.prepare", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (poses, dataset, mano):

@@ -144,7 +144,7 @@ def _single_job(options: Namespace, config: SampleConfig) -> Job:
     read_image(case.reference, options.alpha)
     driver = open_driver(case.dwpose, case.hamer, case.smpl, config, options.trim)
     if options.audio:
-        check_sound(options.audio)
+        check_sound(options.audio, len(driver.indices) / driver.fps)
     return Job(case, options.out, len(driver.indices))
 
 
@@ -183,10 +183,9 @@ def run_case(
     timing, count = animation.timing, len(animation.video)
     spent = sum(timing.step_seconds)
     print(f"{count} frames: compiled in {timing.compile_seconds:.1f} s, denoised in {spent:.1f} s")
+    latents = save_latents(options.dump_latents, animation) if options.dump_latents else []
     paths = write_outputs(out, animation, audio=options.audio, **_chosen(options))
-    if options.dump_latents:
-        paths += save_latents(options.dump_latents, animation)
-    for path in paths:
+    for path in paths + latents:
         print(f"wrote {path}")
 
 

@@ -7,14 +7,23 @@ tokens, k attention heads, d head size; t is diffusion time. Upper-case H W are 
 import importlib
 import os
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from jax import Array
 from jaxtyping import Bool, Float, Int, UInt8, jaxtyped
 
 __all__ = ["Array", "Bool", "Float", "Int", "UInt8", "typechecked"]
 
 F = TypeVar("F", bound=Callable)
+
+if TYPE_CHECKING:
+    from jax import Array
+
+
+def __getattr__(name: str) -> Any:
+    """`Array` to those who ask for it: processes that paint start in a third of the time."""
+    if name == "Array":
+        return importlib.import_module("jax").Array
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def typechecked(function: F) -> F:

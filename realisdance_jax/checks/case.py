@@ -1,13 +1,16 @@
 """The inputs of one animation, opened one by one: every fault is found, not just the first."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from realisdance_jax.data.video_io import VideoInfo, probe_video
 from realisdance_jax.models.config import CONDITIONS
 from realisdance_jax.poses.clips import KeypointClip
 from realisdance_jax.poses.dwpose_files import read_dwpose
+from realisdance_jax.poses.dwpose_people import one_person
 from realisdance_jax.poses.smpl_cs import BodyLook
 from realisdance_jax.sampling.config import SampleConfig
 from realisdance_jax.utils.errors import UserError
@@ -52,6 +55,11 @@ class Driver:
     keypoints: KeypointClip | None
     failures: dict[str, str]
 
+    @cached_property
+    def dancer(self) -> KeypointClip | None:
+        """Keypoints of the one person whom the other conditions show: the largest of each frame."""
+        return None if self.keypoints is None else one_person(self.keypoints, "largest")
+
     @property
     def counts(self) -> dict[str, int]:
         """Frames by condition."""
@@ -94,7 +102,7 @@ def open_driver(drivers: dict[str, Path]) -> Driver:
 
 def holds_keypoints(path: Path) -> bool:
     """Whether a DWPose input is keypoints rather than pictures."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return any(path.glob("*.json"))
     return path.suffix.lower() in KEYPOINT_SUFFIXES
 

@@ -19,6 +19,9 @@ AGREEMENT = 0.75
 OFF_BODY, OFF_HAND = 0.5, 0.15
 """Fewer joints than this share lie on the body, or hands are further than this from theirs."""
 
+PALE = 100
+"""Every channel of HaMeR's lit pixels is above this; bodies of either look stay below."""
+
 HAND_RATIO = 0.5 ** (1 / 2.2)
 """Other to main channel of HaMeR's colours (1, 0.5, 0.5) after its gamma."""
 
@@ -31,14 +34,22 @@ def check_colours(driver: Driver, seen: dict[str, list[Seen]], look: BodyLook) -
     if frames := _drawn(seen.get("smpl", [])):
         yield from _check_body(driver.paths["smpl"], frames, look)
     if frames := _drawn(seen.get("hamer", [])):
-        yield from _check_hands(driver.paths["hamer"], frames, driver.keypoints)
+        yield from _check_hands(driver.paths["hamer"], frames, driver.dancer)
     if frames := _drawn(seen.get("dwpose", [])):
         votes = [one.backwards for one in frames]
         if _agree(votes):
             found = "the skeleton's colours are in BGR order (hands red, not blue)"
             yield error("channels", driver.paths["dwpose"], found, _TRANSPOSED)
-    if driver.keypoints is not None:
-        yield from _check_keypoint_hands(driver.paths["dwpose"], driver.keypoints)
+    if driver.dancer is not None:
+        yield from _check_keypoint_hands(driver.paths["dwpose"], driver.dancer)
+
+
+def swapped(seen: dict[str, list[Seen]]) -> bool:
+    """Whether bodies are where hands should be, and hands where bodies should be."""
+    hands, bodies = (_drawn(seen.get(name, [])) for name in ("smpl", "hamer"))
+    pale = [1.0 if one.facts.least > PALE else -1.0 for one in hands]
+    bodily = [1.0 if body_look(one.facts) else -1.0 for one in bodies]
+    return _agree(pale) and _agree(bodily)
 
 
 def _drawn(frames: Sequence[Seen]) -> list[Seen]:
@@ -122,7 +133,7 @@ def _more(one: Region | None, other: Region | None) -> bool:
 
 
 def _hand_points(clip: KeypointClip, frame: int) -> list[Float[np.ndarray, "2"] | None]:
-    """Mean of the visible points of the first person's left and right hand."""
+    """Mean of the visible points of the left and right hand of the person in slot 0."""
     if not clip.persons or frame >= clip.frames:
         return [None, None]
     means = []

@@ -9,7 +9,7 @@ from realisdance_jax.data.images import read_image
 from realisdance_jax.data.sound import check_sound
 from realisdance_jax.data.transforms import crop_box
 from realisdance_jax.models.config import CONDITIONS
-from realisdance_jax.sampling.conditions import ASSUMED_FPS
+from realisdance_jax.sampling.conditions import ASSUMED_FPS, source_fps
 from realisdance_jax.sampling.config import FPS_RANGE
 from realisdance_jax.utils.errors import UserError
 
@@ -23,6 +23,8 @@ LARGEST_ENLARGEMENT = 1.5
 def check_reference(path: Path | None, size: Size) -> Iterator[Finding]:
     """size: height and width of the animation."""
     if path is None:
+        found = "not given, the picture is not checked"
+        yield warning("reference", "--ref", found, "give it: `sample` needs one")
         return
     try:
         height, width, _ = read_image(path).shape
@@ -41,11 +43,12 @@ def check_reference(path: Path | None, size: Size) -> Iterator[Finding]:
         yield note("reference", path, found, "or crop it around the person yourself")
 
 
-def check_audio(path: Path | None) -> Iterator[Finding]:
-    """Whether the sound can be copied."""
-    if path is not None:
+def check_audio(case: Case, driver: Driver) -> Iterator[Finding]:
+    """Whether the sound can be copied, as far as the output goes."""
+    if case.audio is not None:
+        frames = len(driver.used(case.config)) or case.config.max_frames
         try:
-            check_sound(path)
+            check_sound(case.audio, frames / _output_rate(case, driver))
         except UserError as problem:
             yield error("audio", "--audio", str(problem), "convert it or leave it out")
 
@@ -97,13 +100,18 @@ def _check_rates(case: Case, driver: Driver) -> Iterator[Finding]:
     if not rates and driver.counts and config.fps is None:
         found = f"no file tells its frame rate, {ASSUMED_FPS:g} fps are assumed"
         yield warning("rate", "driver", found, "give --fps of the output")
-    first = next((rates[name] for name in CONDITIONS if name in rates), ASSUMED_FPS)
-    fps = config.fps or first / config.stride
+    fps = _output_rate(case, driver)
     if not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:
         found = f"the output would have {fps:g} fps"
         yield error("rate", "driver", found, "give --fps of the output")
     elif driver.counts:
         yield note("rate", "driver", f"the output has {fps:g} fps")
+
+
+def _output_rate(case: Case, driver: Driver) -> float:
+    """Frames per second of the output."""
+    rate = source_fps(driver.videos, driver.keypoints) or ASSUMED_FPS
+    return case.config.fps or rate / case.config.stride
 
 
 def _check_sizes(driver: Driver) -> Iterator[Finding]:

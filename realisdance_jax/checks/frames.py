@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +12,10 @@ from realisdance_jax.checks.findings import Finding, error, numbered, warning
 from realisdance_jax.checks.pictures import DARK, Facts, look_at, sticks_read_backwards
 from realisdance_jax.data.video_io import read_frames
 from realisdance_jax.poses.clips import KeypointClip
-from realisdance_jax.shapes import Float
+from realisdance_jax.poses.draw_dwpose import drawn_frames
+from realisdance_jax.poses.repair import GAP
+from realisdance_jax.poses.tracks import runs
+from realisdance_jax.shapes import Bool, Float
 from realisdance_jax.utils.errors import UserError
 
 SOME_EMPTY, MOST_EMPTY = 0.1, 0.5
@@ -51,17 +55,17 @@ def look_through(case: Case, driver: Driver) -> tuple[dict[str, list[Seen]], lis
 
 
 def _look(name: str, number: int, picture: np.ndarray, driver: Driver) -> Seen:
+    backwards = sticks_read_backwards(picture) if name == "dwpose" else 0.0
     step = -(-max(picture.shape[:2]) // LARGEST_SIDE)
     picture = np.ascontiguousarray(picture[::step, ::step])
-    backwards = sticks_read_backwards(picture) if name == "dwpose" else 0.0
     joints = None
-    if name == "smpl" and driver.keypoints is not None:
-        joints = _joints_on(picture, main_body(driver.keypoints, number))
+    if name == "smpl" and driver.dancer is not None:
+        joints = _joints_on(picture, main_body(driver.dancer, number))
     return Seen(number, look_at(picture), backwards, joints)
 
 
 def main_body(clip: KeypointClip, frame: int) -> Float[np.ndarray, "n 2"]:
-    """Visible joints of the first person below the head, as fractions of the frame."""
+    """Visible joints of the person in slot 0 below the head, as fractions of the frame."""
     if not clip.persons or frame >= clip.frames:
         return np.zeros((0, 2))
     return clip.body[frame, 0, 1:14][clip.body_ok[frame, 0, 1:14]]
@@ -82,30 +86,54 @@ def _joints_on(picture: np.ndarray, joints: np.ndarray) -> float | None:
 def check_frames(case: Case, driver: Driver, seen: dict[str, list[Seen]]) -> Iterator[Finding]:
     """Empty pictures, and pictures that are no renderings."""
     for name, frames in seen.items():
-        empty = [one.frame for one in frames if one.facts.empty]
-        yield from _check_empty(name, driver, empty, len(frames))
+        yield from _check_pictures(name, driver.paths[name], frames, case.config.stride)
         filled = [one.frame for one in frames if one.facts.filled]
         if filled:
             found = f"{numbered(filled)}: no black background, a photo in place of a rendering?"
             advice = "render the pose on black; a frame without a person must be black"
             yield error("background", driver.paths[name], found, advice)
-    if driver.keypoints is not None:
-        used = driver.used(case.config)
-        here = np.asarray(driver.keypoints.body_ok.any(axis=(1, 2)))
-        empty = [frame for frame in used if not here[frame]]
-        yield from _check_empty("dwpose", driver, empty, len(used))
+    used = driver.used(case.config)
+    if driver.keypoints is not None and used:
+        yield from _check_keypoints(driver.paths["dwpose"], driver.keypoints, used)
 
 
-def _check_empty(name: str, driver: Driver, empty: list[int], total: int) -> Iterator[Finding]:
-    share = len(empty) / max(total, 1)
+def _check_pictures(name: str, path: Path, frames: list[Seen], stride: int) -> Iterator[Finding]:
+    empty = [one.frame for one in frames if one.facts.empty]
+    total, share = len(frames), len(empty) / max(len(frames), 1)
     found = f"{len(empty)} of {total} used frames are empty ({numbered(empty)})"
-    path = driver.paths[name]
     if name == "hamer":  # hands are not always in sight
         if share == 1:
             advice = "check that hands were found; leave --hamer out if there are none"
             yield warning("empty", path, found, advice)
-    elif share > MOST_EMPTY:
+    else:
+        here = np.array([not one.facts.empty for one in frames], bool)
+        yield from _judge(path, share, found, _mendable(here, stride))
+
+
+def _check_keypoints(path: Path, clip: KeypointClip, used: tuple[int, ...]) -> Iterator[Finding]:
+    """Frames without a body; hands that are left there are drawn all the same."""
+    here, drawn = np.any(clip.body_ok, axis=(1, 2)), drawn_frames(clip)
+    lost = [frame for frame in used if not here[frame]]
+    hands = sum(bool(drawn[frame]) for frame in lost)
+    which = f"{len(lost)} of {len(used)} used frames"
+    found = f"{which} are empty ({numbered(lost)})"
+    if hands:
+        found = f"{which} show no body ({numbered(lost)}), {hands} of them still hands"
+    yield from _judge(path, len(lost) / max(len(used), 1), found, _mendable(here[: used[-1] + 1]))
+
+
+def _mendable(here: Bool[np.ndarray, " f"], stride: int = 1) -> bool:
+    """Whether repair would fill all gaps, `stride` frames of the driver from one to the next."""
+    last = len(here) - 1
+    return all(a > 0 and b < last and (b - a) * stride < GAP for a, b in runs(~here))
+
+
+def _judge(path: Path, share: float, found: str, mendable: bool) -> Iterator[Finding]:
+    if share > MOST_EMPTY:
         yield error("empty", path, found, "the estimator lost the person: run it again")
-    elif share > SOME_EMPTY:
+    elif share > SOME_EMPTY and mendable:
         advice = "mend gaps (`prepare poses --repair`) or cut them away"
+        yield warning("empty", path, found, advice)
+    elif share > SOME_EMPTY:
+        advice = f"cut them away, `prepare poses --repair` fills only gaps of at most {GAP} frames"
         yield warning("empty", path, found, advice)

@@ -15,6 +15,7 @@ FILLED = 0.7
 
 _LIT = 60  # brighter pixels are well inside a body or hand
 _LEAST = 24  # pixels that tell a colour
+_HANDS = 4  # times as many pixels as of the nose
 _EDGE = np.ones((3, 3), np.uint8)
 
 
@@ -98,16 +99,21 @@ def region_of(mask: np.ndarray) -> Region | None:
 def sticks_read_backwards(picture: UInt8[np.ndarray, "H W 3"]) -> float:
     """How much a drawn DWPose picture speaks for BGR (1) or RGB (-1); 0 where it is silent.
 
-    Hand points are blue discs; without hands, arms are warmer than legs, which are below them.
+    Points of hands are pure blue discs, noses pure red ones: where both colours are seen, most are
+    hands. Otherwise arms are warm and legs, which are below them, cold.
     """
     red, green, blue = (picture[..., k].astype(np.int16) for k in range(3))
-    pure_blue = int(((blue > 190) & (red < 70) & (green < 70)).sum())
-    pure_red = int(((red > 190) & (blue < 70) & (green < 70)).sum())
-    if max(pure_red, pure_blue) >= _LEAST and not 0.5 <= (pure_red + 1) / (pure_blue + 1) <= 2:
-        return 1.0 if pure_red > pure_blue else -1.0
+    discs = [
+        int(((one > 190) & (other < 70) & (green < 70)).sum())
+        for one, other in ((red, blue), (blue, red))
+    ]
+    if min(discs) >= _LEAST and max(discs) > _HANDS * min(discs):
+        return 1.0 if discs[0] > discs[1] else -1.0
     greatest = picture.max(axis=-1)
     limb = (greatest > 100) & (greatest < 180)  # limbs are dimmed, discs are not
-    warm, cold = region_of(limb & (red > blue + 40)), region_of(limb & (blue > red + 40))
+    limb &= (green > 30) & (np.abs(red - blue) > 40)  # heads and shoulders mix red and blue alone
+    mixed = np.abs(np.maximum(red, blue) - green) > 25  # the torso is cyan, a forearm yellow
+    warm, cold = region_of(limb & mixed & (red > blue)), region_of(limb & mixed & (blue > red))
     if warm is None or cold is None or abs(warm.centre[1] - cold.centre[1]) < 0.03:
         return 0.0
     return 1.0 if warm.centre[1] > cold.centre[1] else -1.0

@@ -1,6 +1,6 @@
 """Are the weights whole, of the sizes they say, and fit for this clip?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ from flax import traverse_util
 
 from realisdance_jax.checkpoints.variables import ALL_COMPONENTS, abstract_component
 from realisdance_jax.checkpoints.weights import (
+    CONFIG,
     Manifest,
     hash_tensors,
     load_component,
     read_manifest,
+    stored_files,
 )
 from realisdance_jax.checks.case import Case
 from realisdance_jax.checks.findings import Finding, error, note, warning
@@ -22,17 +24,20 @@ from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.utils.errors import UserError
 
 _OPTION = {"image_encoder": "--image-encoder", "vae": "--vae or --base"}
-_CONVERT = "convert again: `python -m realisdance_jax.convert to-jax`"
+_CONVERT = "`python -m realisdance_jax.convert to-jax`"
 
 
 def open_weights(folder: Path | None) -> tuple[Manifest | None, list[Finding]]:
     """`config.json` of the folder, None if it cannot be read, and what is wrong with it."""
     if folder is None:
-        return None, []
+        return None, [note("weights", "weights and memory", "not checked", "give --weights")]
+    if not (folder / CONFIG).is_file():
+        found = f"expected a weights folder with {CONFIG}, found none"
+        return None, [error("weights", folder, found, f"make one: {_CONVERT}")]
     try:
         return read_manifest(folder), []
     except UserError as problem:
-        return None, [error("weights", "--weights", str(problem), _CONVERT)]
+        return None, [error("weights", "--weights", str(problem), f"again: {_CONVERT}")]
 
 
 def check_weights(case: Case, manifest: Manifest, used: int) -> Iterator[Finding]:
@@ -42,19 +47,45 @@ def check_weights(case: Case, manifest: Manifest, used: int) -> Iterator[Finding
     for name in ALL_COMPONENTS:
         if name not in manifest.components:
             option = _OPTION.get(name, "--checkpoint")
-            yield error("weights", case.weights, f"no {name}", f"{_CONVERT} with {option}")
+            yield error("weights", case.weights, f"no {name}", f"again: {_CONVERT} with {option}")
             whole = False
-        elif problem := _stored_shapes(case.weights / name, manifest.model, name):
-            yield error("weights", case.weights / name, problem, _CONVERT)
-            whole = False
-        elif case.verify and (problem := _stored_values(case.weights, manifest, name)):
-            yield error("weights", case.weights / name, problem, "copy or convert it again")
+        elif problem := _damage(case.weights, manifest, name, case.verify):
+            yield error("weights", case.weights / name, *problem)
             whole = False
     if whole:
-        how = "complete, hashes as recorded" if case.verify else "complete"
-        yield note("weights", case.weights, f"{how}, {manifest.weight_hash}")
+        yield note("weights", case.weights, f"{_how_whole(case, manifest)}, {manifest.weight_hash}")
     yield from _check_sizes(case.weights, manifest)
     yield from _check_fit(case, manifest, used)
+
+
+def _damage(folder: Path, manifest: Manifest, name: str, verify: bool) -> tuple[str, str] | None:
+    """What is wrong with a stored component, and what to do about it."""
+    if problem := _stored_shapes(folder / name, manifest.model, name):
+        return problem, f"again: {_CONVERT}"
+    problem = _missing_files(folder / name, manifest.files.get(name, {}))
+    if problem is None and verify:
+        problem = _stored_values(folder, manifest, name)
+    return (problem, "copy or convert it again") if problem else None
+
+
+def _how_whole(case: Case, manifest: Manifest) -> str:
+    """What stands behind a clean bill."""
+    if case.verify:
+        return "complete, hashes as recorded"
+    if set(ALL_COMPONENTS) <= set(manifest.files):
+        return "complete, files of the sizes that were written"
+    return "shapes as recorded, values not read (--verify-weights reads them)"
+
+
+def _missing_files(path: Path, written: Mapping[str, int]) -> str | None:
+    """Which files are gone or of another size; further ones do no harm."""
+    found = stored_files(path)
+    wrong = [name for name, size in written.items() if found.get(name) != size]
+    if not wrong:
+        return None
+    is_there = f"{found[wrong[0]]} bytes" if wrong[0] in found else "missing"
+    expected = f"{written[wrong[0]]} bytes were written"
+    return f"{len(wrong)} of {len(written)} files not whole: {wrong[0]} is {is_there}, {expected}"
 
 
 def _stored_shapes(path: Path, config: RealisDanceConfig, name: str) -> str | None:

@@ -1,6 +1,7 @@
 """Clips in shards as the bytes of their files: nothing is lost, any crop stays possible."""
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def _bytes(source: Source) -> bytes:
 
 
 def _pack(media: Media) -> dict[str, Any]:
-    if not isinstance(media, tuple | Blob) and Path(media).is_dir():
+    if not isinstance(media, tuple | Blob) and os.path.isdir(media):
         media = tuple(listed_files(media, PICTURE_SUFFIXES, "pictures"))
     if isinstance(media, tuple):
         return {"files": [_bytes(source) for source in media], "pictures": 1}

@@ -27,14 +27,23 @@ _WRITE_OPTIONS = {"movflags": "use_metadata_tags+faststart"}
 _OLD_PYAV = int(av.__version__.split(".")[0]) < 19
 _TAG_ERRORS: dict[str, Any] = {"metadata_errors": "replace"} if _OLD_PYAV else {}
 
+_TELL_LENGTH = ("mp4", "matroska", "flv", "flac")
+"""Formats with the length of all streams in the header; of others FFmpeg guesses it."""
+_SLACK = 0.25  # seconds: lengths are rounded, and last packets need not tell theirs
+
 Timed = Iterator[tuple[float, int, av.Packet]]
 """Seconds from the start of the film, number of the stream, packet."""
 
 
-def check_sound(path: str | Path) -> None:
-    """Raise `UserError` unless `path` has sound that an MP4 can hold as it is."""
-    with _open(path):
-        pass
+def check_sound(path: str | Path, seconds: float) -> None:
+    """Raise `UserError` unless `path` has sound that an MP4 can hold as it is.
+
+    seconds: of the video that it is for. The file is read as far, and must not have been cut off
+        before that or be silent so long.
+    """
+    with _open(path) as (container, stream):
+        for _ in _sound(path, container, stream, seconds):
+            pass
 
 
 def add_sound(
@@ -48,7 +57,7 @@ def add_sound(
             packet, some hundredths of a second). It may be shorter.
         out: an `.mp4`, from `atomic_output`.
         metadata: tags of `out`.
-    Raises `UserError` as `check_sound`, and for a file that is damaged or silent so far.
+    Raises `UserError` as `check_sound`, and where `out` cannot be written.
     """
     with (
         av.open(str(video), options=_READ_OPTIONS, **_TAG_ERRORS) as pictures,
@@ -61,15 +70,11 @@ def add_sound(
                 target.metadata.update(metadata or {})
                 streams = [target.add_stream_from_template(one) for one in (film, stream)]
                 timed = [_pictures(pictures, film), _sound(sound, container, stream, length)]
-                count = 0
                 for _, number, packet in heapq.merge(*timed, key=lambda packet: packet[:2]):
                     packet.stream = streams[number]
                     target.mux(packet)
-                    count += number
         except (FFmpegError, OSError) as error:
             raise UserError(f"{out}: cannot write the video ({error.strerror})") from None
-    if not count:
-        raise UserError(f"{sound}: expected sound in the first {length:g} s, found none")
 
 
 def _pictures(container: InputContainer, stream: av.VideoStream) -> Timed:
@@ -81,20 +86,46 @@ def _pictures(container: InputContainer, stream: av.VideoStream) -> Timed:
 def _sound(
     path: str | Path, container: InputContainer, stream: av.AudioStream, length: float
 ) -> Timed:
-    """Packets that begin before `length` seconds, counted from the beginning of the film."""
+    """Packets that begin before `length` seconds, counted from the beginning of the film.
+
+    There is at least one, and a file that ends before `length` is as long as its header says.
+    """
     first = container.streams.video[0] if container.streams.video else stream
     begin = float((first.start_time or 0) * (first.time_base or 0))
+    end, count = 0.0, 0
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux():
             if packet.pts is None or packet.dts is None:
                 continue
             shift = round(begin / packet.time_base)
             packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-            if packet.pts * packet.time_base >= length:
-                return
-            yield float(packet.dts * packet.time_base), 1, packet
+            start = float(packet.pts * packet.time_base)
+            if packet.stream.index == stream.index:
+                if start >= length:
+                    break
+                count += 1
+                yield float(packet.dts * packet.time_base), 1, packet
+            end = max(end, start + float((packet.duration or 0) * packet.time_base))
+        else:
+            _check_end(path, container, begin, end, length)
     except FFmpegError as error:
         raise _unreadable(path, error) from None
+    if not count:
+        raise UserError(f"{path}: expected sound in the first {length:.2f} s, found none")
+
+
+def _check_end(
+    path: str | Path, container: InputContainer, begin: float, end: float, length: float
+) -> None:
+    """Raise `UserError` where a file ends before `length` and before its header says.
+
+    begin: of the film, in the file's time. end, length: seconds from there.
+    """
+    known = any(name in container.format.name for name in _TELL_LENGTH)
+    promised = (container.duration or 0) / av.time_base - begin if known else 0.0
+    if end < min(promised, length) - _SLACK:
+        found = f"expected {promised:.2f} s, found {end:.2f}"
+        raise UserError(f"{path}: {found}: the file is truncated")
 
 
 @contextmanager

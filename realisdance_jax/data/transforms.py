@@ -1,5 +1,6 @@
 """Crop, resize and normalise one picture: what the official transforms do, in numpy."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -30,6 +31,29 @@ def crop_box(height: int, width: int, ratio: float) -> tuple[int, int, int, int]
     else:
         box_height, box_width = height, max(1, round(height * ratio))
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The centred part of a frame that becomes a picture; both are (height, width)."""
+
+    frame: tuple[int, int]
+    picture: tuple[int, int]
+
+    @property
+    def zoom(self) -> float:
+        """Pixels of the picture per pixel of the frame, downwards."""
+        return self.picture[0] / self._box[2]
+
+    def place(self, points: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
+        """Fractions (x, y) of the frame to pixels of the picture."""
+        top, left, height, width = self._box
+        pixels = points * (self.frame[1], self.frame[0]) - (left, top)
+        return pixels * (self.picture[1] / width, self.picture[0] / height)
+
+    @property
+    def _box(self) -> tuple[int, int, int, int]:
+        return crop_box(*self.frame, self.picture[1] / self.picture[0])
 
 
 @typechecked

@@ -3,6 +3,7 @@
 A folder of PNG or JPEG pictures stands for a video wherever one is read.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -54,7 +55,7 @@ def probe_video(path: Source) -> VideoInfo:
     (GIF, MPEG-TS). Formats that say neither (MPEG-PS, raw streams) are taken as they are.
     Raises `UserError` for a missing, foreign, empty or truncated file.
     """
-    if not isinstance(path, Blob) and Path(path).is_dir():
+    if not isinstance(path, Blob) and os.path.isdir(path):
         pictures = listed_files(path, PICTURE_SUFFIXES, "pictures")
         height, width, _ = read_image(pictures[0]).shape
         return VideoInfo(width, height, None, len(pictures))
@@ -82,7 +83,7 @@ def read_frames(path: Source, indices: Sequence[int] | None = None) -> Iterator[
         any(index < 0 for index in indices) or any(b < a for a, b in pairwise(indices))
     ):
         raise ValueError("frame indices must be non-negative and ascending")
-    if not isinstance(path, Blob) and Path(path).is_dir():
+    if not isinstance(path, Blob) and os.path.isdir(path):
         pictures = listed_files(path, PICTURE_SUFFIXES, "pictures")
         frames = ((picture, picture) for picture in pictures)
         return _select(path, frames, lambda name: read_image(name, "drop"), indices)

@@ -4,6 +4,7 @@ Numbers of other weights, or of none, would not compare with anything, so nothin
 file that is missing.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ def read_weights(path: str | Path, wanted: WeightFile) -> dict[str, Array]:
     Raises `UserError` that names the file when it is missing, is no torch file, or holds other
     names or shapes.
     """
-    path = Path(path) / wanted.filename if Path(path).is_dir() else Path(path)
+    path = Path(path) / wanted.filename if os.path.isdir(path) else Path(path)
     path = existing_file(path, f"{wanted.title} ({wanted.filename} of {wanted.source})")
     found = {k.removeprefix("module."): v for k, v in open_torch_zip(path).tensors.items()}
     _check(path, wanted, {name: tensor.shape for name, tensor in found.items()})

@@ -11,7 +11,7 @@ import numpy as np
 
 from realisdance_jax.poses.clips import BodyClip, KeypointClip
 from realisdance_jax.poses.raster import Camera
-from realisdance_jax.shapes import Bool, Float, typechecked
+from realisdance_jax.shapes import Bool, Float, Int, typechecked
 from realisdance_jax.utils.errors import UserError
 
 TORSO = (1, 2, 5, 8, 11)
@@ -56,10 +56,10 @@ class Torso:
 
 
 @typechecked
-def keypoint_torso(clip: KeypointClip, size: tuple[int, int], person: int = 0) -> Torso:
-    """Torso of one person of frames of height and width `size`."""
+def keypoint_torso(clip: KeypointClip, size: tuple[int, int]) -> Torso:
+    """Torso of the person in slot 0 of frames of height and width `size`."""
     scale = np.array([size[1], size[0]], np.float64)
-    return Torso(clip.body[:, person, TORSO] * scale, clip.body_ok[:, person, TORSO])
+    return Torso(clip.body[:, 0, TORSO] * scale, clip.body_ok[:, 0, TORSO])
 
 
 @typechecked
@@ -78,16 +78,6 @@ def body_torso(
 
 
 @typechecked
-def largest_person(clip: KeypointClip, frame: int = 0) -> int:
-    """The person whose visible joints span the largest box in a frame; 0 when there is none."""
-    areas = []
-    for person in range(clip.persons):
-        points = clip.body[frame, person][clip.body_ok[frame, person]]
-        areas.append(float(np.prod(np.ptp(points, axis=0))) if len(points) > 1 else -1.0)
-    return int(np.argmax(areas)) if areas else 0
-
-
-@typechecked
 def match_torsos(driver: Torso, reference: Torso, where: str = "driver") -> Similarity:
     """The similarity that puts the driver's torso on that of the reference (frame 0).
 
@@ -95,7 +85,7 @@ def match_torsos(driver: Torso, reference: Torso, where: str = "driver") -> Simi
     the shift is the median over those joints. The driver's are medians over its first frames.
     Raises `UserError`, opening with `where`, when fewer than two joints are seen in both.
     """
-    seen = np.flatnonzero(driver.ok.sum(axis=1) >= 2)[:FIRST_FRAMES]
+    seen = _first_frames(driver)
     points, ok = driver.points[seen], driver.ok[seen]
     target, target_ok = reference.points[0], reference.ok[0]
     ratios = []
@@ -120,6 +110,30 @@ def match_torsos(driver: Torso, reference: Torso, where: str = "driver") -> Simi
     return Similarity(scale, (float(x), float(y)))
 
 
+def _first_frames(torso: Torso) -> Int[np.ndarray, " k"]:
+    """Those that tell where the driver stands."""
+    return np.flatnonzero(torso.ok.sum(axis=1) >= 2)[:FIRST_FRAMES]
+
+
+@typechecked
+def typical_frame(driver: Torso) -> int | None:
+    """The frame that stands where `match_torsos` takes the driver to be: nearest to the medians.
+
+    None where no frame shows two joints.
+    """
+    seen = _first_frames(driver)
+    if not len(seen):
+        return None
+    points, ok = driver.points[seen], driver.ok[seen]
+    joints = [joint for joint in range(len(TORSO)) if ok[:, joint].any()]
+    distances = np.full(ok.shape, np.nan)
+    for joint in joints:
+        here = ok[:, joint]
+        median = np.median(points[here, joint], axis=0)
+        distances[here, joint] = np.linalg.norm(points[here, joint] - median, axis=-1)
+    return int(seen[np.nanmean(distances, axis=1).argmin()])
+
+
 @typechecked
 def whole_frame(size: tuple[int, int], canvas: tuple[int, int]) -> Similarity:
     """A whole frame as large as fits on the canvas, in its middle; identity for equal sizes."""
@@ -128,26 +142,15 @@ def whole_frame(size: tuple[int, int], canvas: tuple[int, int]) -> Similarity:
     return Similarity(scale, (x, y))
 
 
-@typechecked
-def torso_ratio(
-    similarity: Similarity, driver: tuple[int, int], reference: tuple[int, int]
-) -> float:
-    """Torso of the reference over that of the driver, both as shares of their frames' heights.
-
-    similarity: from pixels of the driver to pixels of the reference.
-    """
-    return similarity.scale * driver[0] / reference[0]
-
-
-def ratio_warning(ratio: float) -> str | None:
-    """What to say when torso lengths differ by more than twice, None otherwise."""
-    if 1 / LARGEST_RATIO <= ratio <= LARGEST_RATIO:
-        return None
+def compared(ratio: float) -> str:
+    """In words: torso of the reference over that of the driver, in pictures of one height."""
     times, which = (ratio, "smaller") if ratio > 1 else (1 / ratio, "larger")
-    return (
-        f"warning: the driver's torso is {times:.2f} times {which} in its frame than the "
-        f"reference's (more than {LARGEST_RATIO:g}): expect worse faces and hands"
-    )
+    return f"the driver's torso is {times:.2f} times {which} than the reference's"
+
+
+def too_different(ratio: float) -> bool:
+    """Whether torso lengths differ by more than the model copes with."""
+    return not 1 / LARGEST_RATIO <= ratio <= LARGEST_RATIO
 
 
 @typechecked

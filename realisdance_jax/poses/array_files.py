@@ -17,6 +17,12 @@ from realisdance_jax.utils.torch_files.zip_entries import read_entry, zip_entrie
 _LETTERS = 1000  # of a text entry
 
 
+def why_unreadable(error: Exception) -> str:
+    """What numpy says of a file; of what is no array it says how to run it, which is left out."""
+    text = " ".join(str(error).split())[:160]
+    return "no .npy or .npz of plain numbers" if "pickle" in text else text
+
+
 def npz_names(path: str | Path) -> set[str]:
     """Names of the arrays of an npz file; `UserError` when it is none."""
     entries = zip_entries(existing_file(path, "an .npz file"))

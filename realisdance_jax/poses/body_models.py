@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from realisdance_jax.poses.array_files import why_unreadable
 from realisdance_jax.poses.mano_pickle import read_model_pickle
 from realisdance_jax.shapes import Float, Int, typechecked
 from realisdance_jax.utils.errors import UserError
@@ -31,6 +32,9 @@ SMPLX_PARTS = {
 """Joints of every part of an SMPL-X pose, by the names that estimators use."""
 
 _SHAPE_SPACE, _EXPRESSION_SPACE = 300, 100  # of files with all components; older ones have 10 + 10
+
+_FAMILIES = {MANO_JOINTS: "a MANO", 24: "an SMPL", 52: "an SMPL+H", SMPLX_JOINTS: "an SMPL-X"}
+"""By the number of joints."""
 
 _MANO_SHAPES = {
     "v_template": "v 3",
@@ -173,7 +177,7 @@ def _read_npz(path: str | Path, keys: Iterable[str], what: str) -> dict[str, np.
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in keys if key in archive}
     except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = why_unreadable(error)
     except (AttributeError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
         reason = f"{type(error).__name__}: " + " ".join(str(error).split())[:120]
     raise UserError(f"{path}: expected {what}, found an unreadable file ({reason})")
@@ -183,6 +187,7 @@ def _checked(
     where: str, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
     """`arrays` if their shapes agree with `shapes`, letter by letter, and all are finite."""
+    _check_family(where, arrays, shapes)
     sizes: dict[str, int] = {}
     for key, letters in shapes.items():
         if key not in arrays:
@@ -197,6 +202,15 @@ def _checked(
         if array.dtype.kind not in "iuf" or not np.all(np.isfinite(array)):
             raise UserError(f"{where}: {key}: expected finite numbers, found {array.dtype} others")
     return dict(arrays)
+
+
+def _check_family(where: str, arrays: Mapping[str, np.ndarray], shapes: Mapping[str, str]) -> None:
+    """Raise `UserError` for a model with the joints of another family."""
+    joints, weights = int(shapes["weights"].split()[1]), arrays.get("weights")
+    found = weights.shape if weights is not None and weights.ndim == 2 else (0, joints)
+    if found[1] != joints and found[1] in _FAMILIES:
+        other = f"{_FAMILIES[found[1]]} model ({found[0]} vertices, {found[1]} joints)"
+        raise UserError(f"{where}: expected {_FAMILIES[joints]} model, found {other}")
 
 
 def _model(

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from realisdance_jax.poses.clips import KeypointClip
-from realisdance_jax.shapes import UInt8, typechecked
+from realisdance_jax.shapes import Bool, UInt8, typechecked
 
 # fmt: off
 LIMBS = ((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11),
@@ -60,6 +60,12 @@ def draw_dwpose(
         for point in pixels[ok].tolist():
             cv2.circle(canvas, point, FACE_RADIUS, (255, 255, 255), thickness=-1)
     return canvas
+
+
+@typechecked
+def drawn_frames(clip: KeypointClip) -> Bool[np.ndarray, " f"]:
+    """Frames in which something is drawn, be it hands alone; the others are black."""
+    return np.any(clip.body_ok, axis=(1, 2)) | np.any(clip.hands_ok, axis=(1, 2, 3))
 
 
 def _draw_limbs(canvas: np.ndarray, body: np.ndarray, ok: np.ndarray) -> None:

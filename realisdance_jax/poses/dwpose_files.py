@@ -3,9 +3,10 @@
 Every frame is a dict: `bodies` {`candidate` (18n, 2), `subset` (n, 18) of indices into candidate or
 -1, optional `score` (n, 18)}, `hands` (2n, 21, 2) with all left hands before all right ones,
 optional `faces` (n, 68, 2), `hands_score` (2n, 21), `faces_score` (n, 68), `H` and `W`. Hidden hand
-and face points are exactly (-1, -1).
+and face points are exactly (-1, -1). Files of ours also have `fps`, which other readers pass over.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from realisdance_jax.poses.file_values import (
     MOST_SLOTS,
     check_room,
     field,
+    frame_rate,
     frame_size,
     load_json,
     numbers,
@@ -51,6 +53,7 @@ class Frame(NamedTuple):
     hands: Part
     faces: Part
     size: tuple[int, int] | None
+    fps: float | None = None
 
 
 def read_dwpose(
@@ -62,7 +65,7 @@ def read_dwpose(
         path: `.pkl` or `.pickle` (a list of frames), `.json` (one frame or a list of them), or a
             folder of `.json` files of one frame each, in natural order.
         size: height and width of the frames, for files that do not say.
-        fps: kept in the clip.
+        fps: frames per second, for files that do not say.
 
     A hands or faces array of other length than the persons is kept too (the official painter draws
     them all): rows beyond the bodies go to persons without a body. Scores are kept if all frames
@@ -92,11 +95,11 @@ def joined_frames(
     fps: float | None,
     program: str = "DWPose",
 ) -> KeypointClip:
-    """One clip, padded to the most persons; `size` counts where the frames have none.
+    """One clip, padded to the most persons; `size` and `fps` count where the frames have none.
 
     program: who wrote the frames, for messages.
 
-    Raises `UserError` for no frames, for sizes that differ, and for clips beyond all measure.
+    Raises `UserError` for no frames, sizes or rates that differ, and clips beyond all measure.
     """
     kept: list[Frame] = []
     persons = 0
@@ -110,6 +113,10 @@ def joined_frames(
     if len(sizes) > 1:
         found = ", ".join(sorted(str(one) for one in sizes)[:3])
         raise UserError(f"{path}: expected one frame size (H, W), found {found}")
+    rates = {frame.fps for frame in kept}
+    if len(rates) > 1:
+        found = ", ".join(sorted(str(one) for one in rates)[:3])
+        raise UserError(f"{path}: expected one frame rate (fps), found {found}")
     arrays: dict[str, Any] = {}
     for name, points in _POINTS.items():
         parts: list[Part] = [getattr(frame, name) for frame in kept]
@@ -119,7 +126,7 @@ def joined_frames(
         if scores and all(score is not None for score in scores):
             rows = (np.zeros((0, *points)) if p.score is None else p.score for p in parts)
             arrays[f"{name}_score"] = _pad(rows, (persons, *points), float)
-    return KeypointClip(**arrays, size=sizes.pop() or size, fps=fps)
+    return KeypointClip(**arrays, size=sizes.pop() or size, fps=rates.pop() or fps)
 
 
 def _pad(rows: Iterable[np.ndarray], shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -133,7 +140,7 @@ def _pad(rows: Iterable[np.ndarray], shape: tuple[int, ...], dtype: type) -> np.
 
 def _load(path: Path) -> Iterator[tuple[str, object]]:
     """(where, frame) pairs; `where` opens the error messages about that frame."""
-    if path.is_dir():
+    if os.path.isdir(path):
         for file in listed_files(path, (".json",), "DWPose JSON files"):
             yield str(file), load_json(file, "DWPose JSON")
         return
@@ -177,6 +184,7 @@ def _parse(where: str, frame: Any) -> Frame:
             *_visible(f"{where}: faces", faces), _scores(where, frame, "faces_score", faces)
         ),
         size=frame_size(where, frame.get("H"), frame.get("W")),
+        fps=frame_rate(where, frame.get("fps")),
     )
 
 

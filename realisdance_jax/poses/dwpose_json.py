@@ -13,8 +13,10 @@ from realisdance_jax.utils.files import atomic_output
 
 @typechecked
 def write_dwpose(path: str | Path, clip: KeypointClip) -> None:
-    """Write a list of frames; `read_dwpose` gives the same clip again, without its frame rate.
+    """Write a list of frames; `read_dwpose` gives the same clip again.
 
+    Every frame has the clip's rate as `fps`, beside `H` and `W`: the official layout has no place
+    for it, and readers of that pass over further keys.
     Persons behind the last one of a frame are left out; absent ones before it are all hidden.
     """
     with atomic_output(path) as partial, open(partial, "w", encoding="ascii") as file:
@@ -47,6 +49,8 @@ def _frame(clip: KeypointClip, frame: int) -> dict[str, Any]:
         record["faces_score"] = clip.faces_score[frame, :count].tolist()
     if clip.size is not None:
         record |= {"H": clip.size[0], "W": clip.size[1]}
+    if clip.fps is not None:
+        record["fps"] = clip.fps
     return record
 
 

@@ -15,6 +15,9 @@ MOST_FRAMES = 1 << 18
 MOST_SLOTS = 256
 """Persons or hands of one frame."""
 
+HIGHEST_RATE = 1e6
+"""Frames per second."""
+
 _MOST_BYTES = 1 << 30  # of one clip; a list that repeats itself is small in a pickle
 _NUMBER = (int, float, np.integer, np.floating)
 
@@ -88,6 +91,16 @@ def frame_size(where: str, height: Any, width: Any) -> tuple[int, int] | None:
         found = ", ".join(_brief(side) for side in sides)
         raise UserError(f"{where}: H, W: expected the frame size in pixels, found {found}")
     return int(height), int(width)
+
+
+def frame_rate(where: str, value: Any) -> float | None:
+    """Frames per second; None stays None, `UserError` for anything but a number above zero."""
+    if value is None:
+        return None
+    number = isinstance(value, _NUMBER) and not isinstance(value, bool)
+    if not number or not 0 < value <= HIGHEST_RATE:  # false for NaN as well
+        raise UserError(f"{where}: fps: expected frames per second, found {_brief(value)}")
+    return float(value)
 
 
 def _brief(value: Any) -> str:

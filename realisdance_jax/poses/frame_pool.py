@@ -1,16 +1,23 @@
 """Pictures of many frames, in order, painted by several processes in constant memory."""
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
-from typing import TypeVar
+from multiprocessing import resource_tracker
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from realisdance_jax.shapes import UInt8, typechecked
+from realisdance_jax.utils.errors import UserError
 
 T = TypeVar("T")
 
@@ -26,11 +33,14 @@ def paint_frames(
     """`paint` of every frame in turn; the first error ends it.
 
     Args:
-        paint: a pure function that pickle can name, or a `functools.partial` of one.
+        paint: a pure function that pickle can name, or a `functools.partial` of one; sent to each
+            process once.
         frames: read no further ahead than the processes need.
         processes: 1 paints here, without starting any.
         label: of a progress bar, shown on terminals; none by default.
         total: number of frames, for the bar.
+    Raises `UserError` when a process is killed. The processes leave Ctrl-C to this one, and end
+    when it is killed.
     """
     pictures = map(paint, frames) if processes == 1 else _in_pool(paint, frames, processes)
     yield from tqdm(pictures, label, total, disable=True if label is None else None, unit="frame")
@@ -41,14 +51,57 @@ def _in_pool(
 ) -> Iterator[np.ndarray]:
     """At most two frames per process are under way; spawned, since JAX does not survive a fork."""
     source, waiting = iter(frames), deque[Future]()
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _Painter.prepare, (paint,)) as pool:
+
+        def submit(count: int) -> None:
+            for frame in islice(source, count):
+                with _deaf_children():  # the pool starts its processes as frames come
+                    waiting.append(pool.submit(_Painter.picture, frame))
+
         try:
-            for frame in islice(source, 2 * processes):
-                waiting.append(pool.submit(paint, frame))
+            submit(2 * processes)
             while waiting:
                 picture = waiting.popleft().result()
-                for frame in islice(source, 1):
-                    waiting.append(pool.submit(paint, frame))
+                submit(1)
                 yield picture
+        except BrokenProcessPool:
+            hint = "out of memory? --workers 1 needs least"
+            raise UserError(f"painting: a process was killed ({hint})") from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+class _Painter:
+    """What a process of the pool paints with; a pool gives its processes things in no other way."""
+
+    paint: Callable[[Any], np.ndarray]
+
+    @classmethod
+    def prepare(cls, paint: Callable[[Any], np.ndarray]) -> None:
+        """Called once in each process."""
+        cls.paint = staticmethod(paint)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    @classmethod
+    def picture(cls, frame: Any) -> np.ndarray:
+        return cls.paint(frame)
+
+
+def _end_with_parent() -> None:
+    """A pool's processes would wait for ever for the next frame of one that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes started in this block never hear Ctrl-C; this one hears it after the block."""
+    resource_tracker.ensure_running()  # it would unblock the signal when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

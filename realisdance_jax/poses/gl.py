@@ -80,6 +80,11 @@ def fill(surface: Surface, camera: Camera, size: tuple[int, int]) -> UInt8[np.nd
     return _board(size).draw(np.concatenate(columns, axis=1, dtype="f4"), camera, surface.look)
 
 
+def check_driver() -> None:
+    """Raise `UserError` without moderngl or a driver."""
+    _board((2, 2))
+
+
 def _clip_places(
     vertices: np.ndarray, camera: Camera, size: tuple[int, int], faces: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -38,21 +38,19 @@ def limb_ratios(
     reference: KeypointClip,
     sizes: tuple[tuple[int, int], tuple[int, int]],
     scale: float,
-    persons: tuple[int, int] = (0, 0),
 ) -> dict[str, float]:
     """Length in the reference over length in the driver, of every limb, beyond the similarity.
 
     Args:
-        driver, reference: keypoints; of the reference frame 0 counts.
+        driver, reference: keypoints, of the person in slot 0; of the reference frame 0 counts.
         sizes: height and width of the frames of both.
         scale: of the similarity, driver to reference.
-        persons: whom to measure in either.
 
     Of the driver the upper quartile over all frames counts, since limbs are foreshortened most of
     the time; of the reference the longer side. Limits are 0.5 and 2; what is not seen has ratio 1.
     """
-    ours = _lengths(driver, sizes[0], persons[0])
-    theirs = _lengths(_first(reference), sizes[1], persons[1])
+    ours = _lengths(driver, sizes[0])
+    theirs = _lengths(_first(reference), sizes[1])
     ratios = {}
     for name, lengths in ours.items():
         usual = np.nanquantile(lengths, 0.75) if np.isfinite(lengths).any() else np.nan
@@ -68,17 +66,17 @@ def _first(clip: KeypointClip) -> KeypointClip:
     return replace(clip, **{name: getattr(clip, name)[:1] for name in names}, **scores)
 
 
-def _lengths(clip: KeypointClip, size: tuple[int, int], person: int) -> dict[str, np.ndarray]:
+def _lengths(clip: KeypointClip, size: tuple[int, int]) -> dict[str, np.ndarray]:
     """(f) pixels of every limb, the longer side of both; NaN where neither is seen."""
     scale = np.array([size[1], size[0]], np.float64)
-    body, ok = clip.body[:, person] * scale, clip.body_ok[:, person]
+    body, ok = clip.body[:, 0] * scale, clip.body_ok[:, 0]
     found = {}
     for name, pairs in LIMBS.items():
         found[name] = _longest(
             [np.linalg.norm(body[:, a] - body[:, b], axis=-1) for a, b in pairs],
             [ok[:, a] & ok[:, b] for a, b in pairs],
         )
-    hands, hands_ok = clip.hands[:, person] * scale, clip.hands_ok[:, person]
+    hands, hands_ok = clip.hands[:, 0] * scale, clip.hands_ok[:, 0]
     reach = np.linalg.norm(hands[:, :, _KNUCKLES] - hands[:, :, :1], axis=-1).mean(axis=-1)
     whole = hands_ok[:, :, 0] & hands_ok[:, :, _KNUCKLES].all(axis=-1)
     found[HANDS] = _longest([*reach.T], [*whole.T])

@@ -5,6 +5,7 @@ Every frame is a dict with `people`, each with flat lists of x, y (pixels) and s
 `face_keypoints_2d` (70, of which the last two are the pupils); empty or absent where not found.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def read_openpose(
 
 
 def _load(path: Path) -> Iterator[tuple[str, Any]]:
-    if path.is_dir():
+    if os.path.isdir(path):
         for file in listed_files(path, (".json",), "OpenPose JSON files"):
             yield str(file), load_json(file, _WHAT)
         return
@@ -68,7 +69,8 @@ def _parse(where: str, frame: Any, size: tuple[int, int] | None) -> Frame:
     size = size or frame_size(where, frame.get("canvas_height"), frame.get("canvas_width"))
     if size is None:
         raise UserError(
-            f"{where}: expected the frame size beside it, since OpenPose writes pixels, found none"
+            f"{where}: expected the frame size beside it (--size or --video), as OpenPose writes "
+            "pixels, found none"
         )
     body, left, right, faces = [], [], [], []
     for number, person in enumerate(people):

@@ -1,5 +1,6 @@
 """Any estimator's output to a typed clip: one reader per program, and a guess which one it is."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def guess_kind(path: str | Path) -> str:
     Raises `UserError` when it looks like nothing known.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         if (path / "smplx").is_dir():
             return "smplerx"
         return _kind_of_json(listed_files(path, (".json",), "pose files")[0])

@@ -6,13 +6,28 @@ Nothing is invented beyond gaps of `GAP` frames, and hidden points stay hidden.
 
 from realisdance_jax.poses.changes import Change, smoothed
 from realisdance_jax.poses.clips import BodyClip, Clip, KeypointClip
-from realisdance_jax.poses.repair_body import mend_body, smooth_body
-from realisdance_jax.poses.repair_hands import by_side, mend_hands, smooth_hands
-from realisdance_jax.poses.repair_keypoints import mend_keypoints, smooth_keypoints
+from realisdance_jax.poses.faults import Faults
+from realisdance_jax.poses.repair_body import body_faults, mend_body, smooth_body
+from realisdance_jax.poses.repair_hands import by_side, hand_faults, mend_hands, smooth_hands
+from realisdance_jax.poses.repair_keypoints import (
+    keypoint_faults,
+    mend_keypoints,
+    smooth_keypoints,
+)
 from realisdance_jax.shapes import typechecked
 
 GAP = 4
 """Gaps of at most so many frames are interpolated."""
+
+
+@typechecked
+def detect(clip: Clip, size: tuple[int, int]) -> list[Faults]:
+    """What `mend` would look at, part by part; nothing is changed. size: height and width."""
+    if isinstance(clip, KeypointClip):
+        return keypoint_faults(clip, size)
+    if isinstance(clip, BodyClip):
+        return body_faults(clip, size)
+    return hand_faults(by_side(clip), size)
 
 
 @typechecked

@@ -6,6 +6,7 @@ import numpy as np
 
 from realisdance_jax.poses.changes import Change, found
 from realisdance_jax.poses.clips import BodyClip
+from realisdance_jax.poses.faults import Faults
 from realisdance_jax.poses.rotations import axis_angles, continuous, quaternions
 from realisdance_jax.poses.tracks import fill_gaps, one_euro, outliers
 from realisdance_jax.shapes import Float, typechecked
@@ -59,14 +60,22 @@ def _with_turns(clip: BodyClip, turns: np.ndarray) -> BodyClip:
 
 
 @typechecked
-def mend_body(clip: BodyClip, size: tuple[int, int], gap: int) -> tuple[BodyClip, list[Change]]:
+def body_faults(clip: BodyClip, size: tuple[int, int]) -> list[Faults]:
+    """Of the body as one: a leap of its place, its size or its turn. size: height and width."""
     place, wide = body_place(clip, size)
     ok, turns = clip.present[:, None], _turns(clip)
     leaps = outliers(place[:, None], ok, _PLACE) | outliers(wide[:, None, None], ok, _SIZE)
     leaps |= outliers(turns[:, :1], ok, _TURN)
-    ok = ok & ~leaps
+    return [Faults("smpl", "body", ["body"], place[:, None], ok, leaps)]
+
+
+@typechecked
+def mend_body(clip: BodyClip, size: tuple[int, int], gap: int) -> tuple[BodyClip, list[Change]]:
+    (faults,) = body_faults(clip, size)
+    leaps, ok = faults.leaps, faults.ok & ~faults.leaps
     cleaned = replace(clip, present=ok[:, 0])
-    turns, filled = fill_gaps(_turns(cleaned), np.repeat(ok, turns.shape[1], axis=1), gap)
+    turns = _turns(cleaned)
+    turns, filled = fill_gaps(turns, np.repeat(ok, turns.shape[1], axis=1), gap)
     ok = ok | filled[:, :1]
     vectors = {}
     for name in _VECTORS:
@@ -74,8 +83,8 @@ def mend_body(clip: BodyClip, size: tuple[int, int], gap: int) -> tuple[BodyClip
         new, _ = fill_gaps(old[:, None].astype(np.float64), ok & ~filled[:, :1], gap)
         vectors[name] = np.where(ok, new[:, 0], 0.0).astype(old.dtype)
     mended = _with_turns(replace(cleaned, present=ok[:, 0], **vectors), turns)
-    changes = found("smpl", ["body"], "outlier", leaps)
-    return mended, changes + found("smpl", ["body"], "gap", filled[:, :1] & ~leaps)
+    changes = found("smpl", faults.names, "outlier", leaps)
+    return mended, changes + found("smpl", faults.names, "gap", filled[:, :1] & ~leaps)
 
 
 @typechecked

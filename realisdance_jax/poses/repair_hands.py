@@ -6,6 +6,7 @@ import numpy as np
 
 from realisdance_jax.poses.changes import Change, found
 from realisdance_jax.poses.clips import HandClip
+from realisdance_jax.poses.faults import Faults
 from realisdance_jax.poses.hamer_look import full_frame_camera
 from realisdance_jax.poses.tracks import fill_gaps, one_euro, outliers
 from realisdance_jax.shapes import typechecked
@@ -63,18 +64,21 @@ def _hand_places(
     return focal, focal * clip.translation[..., :2] / depth[..., None], np.log(depth), ok
 
 
-def _slots(clip: HandClip) -> list[str]:
-    return [f"{side} hand" for side in ("left", "right")] + [
-        f"further hand {k}" for k in range(clip.hands - 2)
-    ]
+@typechecked
+def hand_faults(clip: HandClip, size: tuple[int, int]) -> list[Faults]:
+    """Of the left and the right hand of a clip `by_side`; whose further ones are is not known."""
+    _, place, depth, ok = _hand_places(clip, size)
+    place, depth, ok = place[:, :2], depth[:, :2], ok[:, :2]
+    leaps = outliers(place, ok, _PLACE) | outliers(depth[..., None], ok, _SIZE)
+    middle = np.array([size[1] / size[0], 1.0]) / 2
+    return [Faults("hamer", "hands", ["left hand", "right hand"], place + middle, ok, leaps)]
 
 
 @typechecked
 def mend_hands(clip: HandClip, size: tuple[int, int], gap: int) -> tuple[HandClip, list[Change]]:
-    _, place, depth, ok = _hand_places(clip, size)
-    leaps = outliers(place, ok, _PLACE) | outliers(depth[..., None], ok, _SIZE)
-    leaps[:, 2:] = False  # whose they are is not known from frame to frame
-    ok = clip.present & ~leaps
+    (faults,) = hand_faults(clip, size)
+    ok = clip.present.copy()
+    ok[:, :2] &= ~faults.leaps
     tracks = ok.copy()
     tracks[:, 2:] = True
     mesh = clip.vertices.reshape(*ok.shape, -1)
@@ -91,8 +95,8 @@ def mend_hands(clip: HandClip, size: tuple[int, int], gap: int) -> tuple[HandCli
         vertices=both[..., :-3].reshape(clip.vertices.shape).astype(clip.vertices.dtype),
         translation=both[..., -3:].astype(clip.translation.dtype),
     )
-    changes = found("hamer", _slots(clip), "outlier", leaps)
-    return mended, changes + found("hamer", _slots(clip), "gap", filled & ~leaps)
+    changes = found("hamer", faults.names, "outlier", faults.leaps)
+    return mended, changes + found("hamer", faults.names, "gap", filled[:, :2] & ~faults.leaps)
 
 
 @typechecked

@@ -6,6 +6,7 @@ import numpy as np
 
 from realisdance_jax.poses.changes import Change, found
 from realisdance_jax.poses.clips import KeypointClip
+from realisdance_jax.poses.faults import Faults
 from realisdance_jax.poses.tracks import fill_gaps, one_euro, outliers
 from realisdance_jax.shapes import typechecked
 
@@ -40,25 +41,35 @@ def track_names(part: str, persons: int) -> list[str]:
 
 
 @typechecked
+def keypoint_faults(clip: KeypointClip, size: tuple[int, int]) -> list[Faults]:
+    """Of the points of bodies, hands and faces, in this order. size: height and width."""
+    parts = []
+    for part, least in _LEAP.items():
+        places = getattr(clip, part).reshape(clip.frames, -1, 2) * _aspect(size)
+        ok = getattr(clip, f"{part}_ok").reshape(clip.frames, -1)
+        scores = getattr(clip, f"{part}_score")
+        scores = None if scores is None else scores.reshape(ok.shape)
+        leaps = outliers(places, ok, least, scores)
+        names = track_names(part, clip.persons)
+        parts.append(Faults("dwpose", part, names, places, ok, leaps, scores))
+    return parts
+
+
+@typechecked
 def mend_keypoints(
     clip: KeypointClip, size: tuple[int, int], gap: int
 ) -> tuple[KeypointClip, list[Change]]:
     arrays, changes = {}, []
-    for part, least in _LEAP.items():
-        points, ok = getattr(clip, part), getattr(clip, f"{part}_ok")
-        scores = getattr(clip, f"{part}_score")
-        tracks = points.reshape(clip.frames, -1, 2) * _aspect(size)
-        seen = ok.reshape(clip.frames, -1)
-        scores = None if scores is None else scores.reshape(seen.shape)
-        leaps = outliers(tracks, seen, least, scores)
-        seen = seen & ~leaps
-        tracks, filled = fill_gaps(tracks, seen, gap)
+    for faults in keypoint_faults(clip, size):
+        part, leaps = faults.part, faults.leaps
+        seen = faults.ok & ~leaps
+        tracks, filled = fill_gaps(faults.places, seen, gap)
         seen = seen | filled
-        names = track_names(part, clip.persons)
-        changes += found("dwpose", names, "outlier", leaps)
-        changes += found("dwpose", names, "gap", filled & ~leaps)
+        changes += found("dwpose", faults.names, "outlier", leaps)
+        changes += found("dwpose", faults.names, "gap", filled & ~leaps)
         mended = np.where(seen[..., None], tracks / _aspect(size), 0.0)
-        arrays |= {part: mended.reshape(points.shape), f"{part}_ok": seen.reshape(ok.shape)}
+        shape = getattr(clip, part).shape
+        arrays |= {part: mended.reshape(shape), f"{part}_ok": seen.reshape(shape[:-1])}
     return replace(clip, **arrays), changes
 
 

@@ -21,7 +21,7 @@ _STYLE = (
     "color:#222}h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}"
     "table{border-collapse:collapse}td,th{padding:2px 12px 2px 0;text-align:left;"
     "border-bottom:1px solid #ddd;vertical-align:top}svg,img{max-width:100%;height:auto;"
-    "display:block}figcaption{color:#555;font-size:13px}figure{margin:1em 0}"
+    "display:block}details{margin:.6em 0}figcaption{color:#555;font-size:13px}figure{margin:1em 0}"
     "ul{padding-left:1.2em}.key{display:inline-block;width:10px;height:10px;margin:0 4px 0 12px}"
 )
 
@@ -46,6 +46,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>"
+
+
+@typechecked
+def folded(title: str, content: str) -> str:
+    """Content that opens at a click on the title; made by the functions of this file."""
+    return f"<details><summary>{_text(title)}</summary>{content}</details>"
 
 
 @typechecked

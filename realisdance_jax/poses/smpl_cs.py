@@ -11,6 +11,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from realisdance_jax.poses.array_files import why_unreadable
 from realisdance_jax.poses.harmonic import harmonic
 from realisdance_jax.poses.landmarks import SCALE, landmark_vertices
 from realisdance_jax.poses.meshes import face_normals, vertex_normals
@@ -113,5 +114,5 @@ def _read_numpy(path: Path, what: str) -> Any:
             names = archive.files
             return archive[names[0]] if len(names) == 1 else tuple(names)
     except Exception as error:  # damaged archives raise nearly every class there is
-        reason = " ".join(str(error).split())[:160]
+        reason = why_unreadable(error)
         raise UserError(f"{path}: expected {what}, found an unreadable file ({reason})") from None

@@ -103,7 +103,8 @@ def _range(folder: Path, found: set[int], first: int | None, frames: int | None)
     outside = [number for number in found if not first <= number < first + frames]
     if outside:
         raise UserError(
-            f"{folder}: expected frames {first} to {first + frames - 1}, found {outside[0]}"
+            f"{folder}: expected frames {first} to {first + frames - 1}, found {outside[0]}; "
+            "--trim goes by the shortest input"
         )
     check_room(folder, frames, 1, 200)
     return first, frames

@@ -1,14 +1,16 @@
 """Estimators' files to the clips of one driver, of one length and one frame size."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from realisdance_jax.data.video_io import VideoInfo, probe_video
+from realisdance_jax.data.video_io import VideoInfo
 from realisdance_jax.poses.clips import BodyClip, Clip, HandClip, KeypointClip
+from realisdance_jax.poses.dwpose_people import Person, crowded, one_person
 from realisdance_jax.poses.readers import guess_kind, read_poses, read_smplerx
 from realisdance_jax.utils.errors import UserError
 
@@ -25,8 +27,8 @@ FPS_RANGE = (0.1, 1000.0)
 class Clips:
     """What is known of one driver: any of keypoints, body and hands; f frames each.
 
-    videos: ready-made condition videos by condition. size: height and width of the driver's frames.
-    fps: frames per second.
+    keypoints: of one person, in slot 0. videos: ready-made condition videos by condition.
+    size: height and width of the driver's frames. fps: frames per second.
     """
 
     keypoints: KeypointClip | None
@@ -58,6 +60,8 @@ def read_body(
 
     frames: how many a SMPLer-X folder covers, which itself says nothing of empty frames at its end.
     """
+    if os.path.isdir(path) and not (path / "smplx").is_dir():
+        raise UserError(f"{path}: expected SMPLer-X's folder, with smplx/ and meta/, found neither")
     kind = guess_kind(path)
     if kind == "smplerx" and not (path / "img").is_dir():
         return read_smplerx(path, size, fps, frames=frames)
@@ -80,39 +84,39 @@ def join_clips(
     body: BodyClip | None,
     hands: HandClip | None,
     videos: dict[str, Path],
+    infos: dict[str, VideoInfo],
     size: Size | None = None,
     fps: float | None = None,
     trim: bool = False,
+    person: Person = "largest",
     say: Callable[[str], None] = print,
 ) -> Clips:
-    """Check that all belong to one driver; this is where estimators that run here join in.
+    """Check that all belong to one driver and that it is one person.
 
     Args:
         keypoints, body, hands: whatever there is.
         videos: ready-made condition videos; not of a condition that has a clip.
+        infos: of these videos, and of the driver's film under any other name.
         size, fps: of the driver, where its files do not say; a rate given here wins.
         trim: cut everything to the shortest.
+        person: whose keypoints to keep where there are several people.
         say: receives one line per assumption.
     Raises `UserError` for nothing at all, lengths or sizes that differ, and an unknown size.
     """
     clips = {"dwpose": keypoints, "smpl": body, "hamer": hands}
     known: dict[str, Any] = {name: clip for name, clip in clips.items() if clip is not None}
-    if clash := sorted(set(known) & set(videos)):
-        raise UserError(f"{videos[clash[0]]}: expected one source of {clash[0]}, found two")
     if not known and not videos:
-        raise UserError("expected at least one of keypoints, --body, --hands, --warp, found none")
-    infos = {name: probe_video(path) for name, path in videos.items()}
-    counts = {name: clip.frames for name, clip in (known | infos).items()}
-    frames = min(counts.values())
-    if len(set(counts.values())) > 1 and not trim:
-        found = ", ".join(f"{count} of {name}" for name, count in counts.items())
-        raise UserError(f"expected equal frame counts, found {found}; --trim uses {frames}")
-    if not frames:
-        raise UserError("expected at least one frame, found none")
+        line = "expected at least one of keypoints, --body, --hands, --warp, found none"
+        hint = "; --dwpose-detector with --dwpose-pose finds keypoints of --video"
+        raise UserError(line + hint if infos else line)
+    frames = common_length(known | infos, trim)
+    counts = {name: source.frames for name, source in (known | infos).items()}
+    if max(counts.values()) > frames:
+        say(_trimmed(counts, frames))
     if body is not None and np.any(body.focal[body.present] <= 0):
         raise UserError("--body: expected focal lengths above zero, found others")
     return Clips(
-        keypoints=_cut(keypoints, frames),
+        keypoints=_alone(_cut(keypoints, frames), person, say),
         body=_cut(body, frames),
         hands=_cut(hands, frames),
         videos=videos,
@@ -122,12 +126,44 @@ def join_clips(
     )
 
 
+def common_length(sources: Mapping[str, Clip | VideoInfo], trim: bool) -> int:
+    """Frames that all sources have; `UserError` for none, and for lengths that differ untrimmed."""
+    counts = {name: source.frames for name, source in sources.items()}
+    frames = min(counts.values())
+    if len(set(counts.values())) > 1 and not trim:
+        found = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise UserError(f"expected equal frame counts, found {found}; --trim uses {frames}")
+    if not frames:
+        raise UserError("expected at least one frame, found none")
+    return frames
+
+
+def _trimmed(counts: dict[str, int], frames: int) -> str:
+    """What --trim leaves out."""
+    found = ", ".join(f"{count} of {name}" for name, count in counts.items())
+    return f"--trim: the first {frames} frames are used, found {found}"
+
+
+def _alone(
+    clip: KeypointClip | None, person: Person, say: Callable[[str], None]
+) -> KeypointClip | None:
+    if clip is None:
+        return None
+    if count := int(crowded(clip).sum()):
+        kept = {
+            "largest": "the largest of each is kept; --person track follows one",
+            "track": "the one who takes most room in the film is kept",
+        }
+        say(f"dwpose: {count} of {clip.frames} frames show several people: {kept[person]}")
+    return one_person(clip, person)
+
+
 def _one_size(known: dict[str, Any], infos: dict[str, VideoInfo], given: Size | None) -> Size:
     sizes = {name: clip.size for name, clip in known.items() if clip.size is not None}
     sizes |= {name: (info.height, info.width) for name, info in infos.items()}
     sizes |= {"--size": given} if given is not None else {}
     if not sizes:
-        raise UserError("expected --size HxW, since no file tells the frame size, found none")
+        raise UserError("expected --size HxW or --video, since no file tells it, found neither")
     if len(set(sizes.values())) > 1:
         found = ", ".join(f"{height}x{width} of {n}" for n, (height, width) in sizes.items())
         raise UserError(f"expected one frame size, found {found}")
@@ -144,7 +180,11 @@ def _one_rate(
     rate = given or next((rate for rate in rates if rate), None)
     if rate is None:
         say(f"no file tells the frame rate: {ASSUMED_FPS:g} assumed; --fps sets it")
-    rate = rate or ASSUMED_FPS
+    return check_rate(rate or ASSUMED_FPS)
+
+
+def check_rate(rate: float) -> float:
+    """Frames per second, if a video can have as many; `UserError` otherwise."""
     low, high = FPS_RANGE
     if not low <= rate <= high:
         raise UserError(f"expected {low:g} to {high:g} frames per second, found {rate:g}")

@@ -4,32 +4,36 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from realisdance_jax.data.video_io import read_frames
-from realisdance_jax.poses import gl, surface
 from realisdance_jax.poses.align import Similarity
 from realisdance_jax.poses.body_models import SMPLX_PARTS, BodyModel, smplx_pose
 from realisdance_jax.poses.clips import BodyClip, HandClip, KeypointClip
 from realisdance_jax.poses.draw_dwpose import draw_dwpose
 from realisdance_jax.poses.frame_pool import paint_frames
-from realisdance_jax.poses.hamer_look import close_wrist, paint_hands
+from realisdance_jax.poses.hamer_look import close_wrist
 from realisdance_jax.poses.lbs import make_skin, skin_frames
 from realisdance_jax.poses.raster import Camera
-from realisdance_jax.poses.smpl_cs import BodyLook, paint_smpl_cs
+from realisdance_jax.poses.smpl_cs import BodyLook
 from realisdance_jax.poses.warp import warp_picture
+from realisdance_jax.preparing.painters import (
+    BodyFrame,
+    HandFrame,
+    Renderer,
+    Size,
+    paint_body_frame,
+    paint_hand_frame,
+)
 from realisdance_jax.shapes import Float, Int, UInt8
 from realisdance_jax.utils.errors import UserError
 
-Size = tuple[int, int]
-Renderer = Literal["numpy", "gl"]
 Pictures = Iterator[UInt8[np.ndarray, "H W 3"]]
 
-_FILLS: dict[Renderer, surface.Fill] = {"numpy": surface.fill, "gl": gl.fill}
 _BATCH = 64
-_WORTH_A_PROCESS = 48  # frames: starting one takes about as long as painting these
+_WORTH_A_PROCESS = 192  # frames: starting takes up to a second, these 1.2 or more
 
 
 class Job(NamedTuple):
@@ -40,24 +44,18 @@ class Job(NamedTuple):
     workers: int | None = None
 
 
-class BodyFrame(NamedTuple):
-    """One body before its camera; None where there is nobody."""
-
-    vertices: Float[np.ndarray, "v 3"] | None
-    camera: Camera | None
-
-
-class HandFrame(NamedTuple):
-    """The hands of one frame, in camera axes."""
-
-    vertices: Float[np.ndarray, "n v 3"]
-    right: np.ndarray
-
-
 def _painted(paint, frames, count: int, label: str, job: Job) -> Pictures:
-    paying = min(os.cpu_count() or 1, count // _WORTH_A_PROCESS)
-    processes = max(1, paying if job.workers is None else job.workers)
+    processes = paying_processes(count) if job.workers is None else job.workers
     return paint_frames(paint, frames, processes, label, count)
+
+
+def paying_processes(frames: int) -> int:
+    """How many processes to paint with, so that it does not take longer than in this one alone.
+
+    One core is busy here, with skinning and the encoder: two cores are better off without.
+    """
+    spare = len(os.sched_getaffinity(0)) - 1
+    return max(1, min(spare, frames // _WORTH_A_PROCESS))
 
 
 def body_pictures(
@@ -65,7 +63,7 @@ def body_pictures(
 ) -> Pictures:
     """The SMPL-CS condition; frames without a body are black."""
     paint = partial(
-        _paint_body,
+        paint_body_frame,
         faces=model.faces,
         colours=colours,
         size=job.canvas,
@@ -73,20 +71,6 @@ def body_pictures(
         renderer=job.renderer,
     )
     return _painted(paint, _body_frames(model, clip), clip.frames, "smpl", job)
-
-
-def _paint_body(
-    frame: BodyFrame,
-    faces: Int[np.ndarray, "n 3"],
-    colours: np.ndarray,
-    size: Size,
-    look: BodyLook,
-    renderer: Renderer,
-) -> UInt8[np.ndarray, "H W 3"]:
-    if frame.vertices is None or frame.camera is None:
-        return np.zeros((*size, 3), np.uint8)
-    fill = _FILLS[renderer]
-    return paint_smpl_cs(frame.vertices, faces, colours, frame.camera, size, look, fill)
 
 
 def _body_frames(model: BodyModel, clip: BodyClip) -> Iterator[BodyFrame]:
@@ -133,7 +117,7 @@ def hand_pictures(model: BodyModel, clip: HandClip, camera: Camera, job: Job) ->
             f"{len(model.template)}"
         )
     paint = partial(
-        _paint_hands,
+        paint_hand_frame,
         faces=close_wrist(model.faces),
         camera=camera,
         size=job.canvas,
@@ -147,12 +131,6 @@ def _hand_frames(clip: HandClip) -> Iterator[HandFrame]:
         here = clip.present[frame]
         vertices = clip.vertices[frame, here] + clip.translation[frame, here, None]
         yield HandFrame(vertices.astype(np.float64), clip.right[frame, here])
-
-
-def _paint_hands(
-    frame: HandFrame, faces: np.ndarray, camera: Camera, size: Size, renderer: Renderer
-) -> UInt8[np.ndarray, "H W 3"]:
-    return paint_hands(frame.vertices, frame.right, faces, camera, size, _FILLS[renderer])
 
 
 def keypoint_pictures(clip: KeypointClip, job: Job) -> Pictures:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from realisdance_jax.data.images import hstack_panels
-from realisdance_jax.poses.align import move_keypoints, whole_frame
+from realisdance_jax.poses.align import keypoint_torso, move_keypoints, typical_frame, whole_frame
 from realisdance_jax.poses.draw_dwpose import draw_dwpose
 from realisdance_jax.poses.warp import warp_picture
 from realisdance_jax.preparing.framing import Framing
@@ -16,6 +16,7 @@ def before_and_after(
 ) -> UInt8[np.ndarray, "H W 3"] | None:
     """The reference under its own pose (dim) and the driver's: as it came, and as it goes out.
 
+    The driver is shown in the frame that stands where it is taken to stand (`typical_frame`).
     None without a reference or a frame with a person in it.
     """
     reference, canvas = framing.reference, framing.canvas
@@ -24,7 +25,9 @@ def before_and_after(
         return None
     if not keypoints.body_ok.any():
         return None
-    frame = int(np.flatnonzero(keypoints.body_ok.any(axis=(1, 2)))[0])
+    frame = typical_frame(keypoint_torso(keypoints, clips.size))
+    if frame is None:
+        frame = int(np.flatnonzero(keypoints.body_ok.any(axis=(1, 2)))[0])
     fit = whole_frame(reference.size, canvas)
     ground = np.zeros((*canvas, 3), np.uint8)
     if reference.picture is not None:
@@ -36,4 +39,4 @@ def before_and_after(
     before = draw_dwpose(move_keypoints(keypoints, as_it_came, clips.size, canvas), frame)
     after = draw_dwpose(moved.keypoints, frame)
     shown = [np.where(pose.any(axis=-1, keepdims=True), pose, ground) for pose in (before, after)]
-    return hstack_panels(shown, ["before", "after"])
+    return hstack_panels(shown, [f"before ({frame})", f"after ({frame})"])

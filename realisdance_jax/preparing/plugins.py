@@ -4,11 +4,14 @@
 would, but no shell runs; `{video}` and `{out}` become absolute paths.
 """
 
+import os
 import re
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from realisdance_jax.utils.errors import UserError
@@ -22,6 +25,7 @@ HAND_FILES = ("hamer_info.pkl", "*.pkl", "*.npz")
 """The same for `--hands`."""
 
 _TAIL = 4096
+_GRACE = 5.0  # seconds to tidy up in, before it is killed
 
 
 def command_of(value: str | Path) -> str | None:
@@ -58,26 +62,54 @@ def command_words(command: str, video: Path | None, out: Path) -> list[str]:
 def run_plugin(command: str, video: Path | None, out: Path, log: Path) -> None:
     """Run an estimator on `video`; `out` is for its results, `log` keeps what it printed.
 
-    `out` is made as a folder beforehand. Raises `UserError` naming the log when the program is not
-    found, fails, or leaves nothing in `out`.
+    `out` is made as a folder beforehand. Whatever interrupts this call ends the program and those
+    that it started: they are a session of their own, SIGTERM asks and SIGKILL follows.
+    Raises `UserError` naming the log when the program is not found, fails, or leaves nothing in
+    `out`.
     """
     words = command_words(command, video, out)
     out.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "wb") as file:
         try:
-            code = subprocess.run(
-                words, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
-            ).returncode
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"{words[0]}: expected a program to run ({reason})") from None
+    try:
+        code = process.wait()
+    except BaseException:
+        _end(process)
+        raise
     if code:
         raise UserError(f"{words[0]}: {_ending(code)}; its output is in {log}{_last_line(log)}")
     if not any(out.rglob("*")):
         raise UserError(
             f"{words[0]}: expected results in {out}, found none; its output is in {log}"
         )
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a session: its processes have their time to go, unless another interruption comes."""
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        until = time.monotonic() + _GRACE
+        while time.monotonic() < until:
+            process.poll()  # else it stays as a zombie, which counts as one of them
+            os.killpg(process.pid, 0)
+            time.sleep(0.02)
+    except ProcessLookupError:
+        return
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def written_file(out: Path, patterns: Sequence[str]) -> Path:

@@ -8,7 +8,7 @@ from realisdance_jax.data.config import CONDITIONS
 from realisdance_jax.poses.dwpose_people import Person
 from realisdance_jax.poses.smpl_cs import BodyLook
 from realisdance_jax.preparing.framing import Mode
-from realisdance_jax.preparing.painting import Renderer
+from realisdance_jax.preparing.painters import Renderer
 from realisdance_jax.preparing.plugins import source_value
 from realisdance_jax.preparing.values import at_least_one, positive, size_value
 
@@ -25,8 +25,11 @@ def add_options(poses: Any) -> None:
     _add_painting(poses)
     align = poses.add_argument_group("alignment to the reference picture")
     align.add_argument("--ref-dwpose", type=Path, help="keypoints of the reference, one frame")
-    align.add_argument("--ref", type=Path, help="the picture: for its size and the looks of it")
-    modes = "one scale and shift for all, also limb by limb, or none (default: if --ref-dwpose)"
+    align.add_argument("--ref", type=Path, help="the picture, copied to OUT; tells its size")
+    modes = (
+        "one scale and shift for all, also limb by limb, or none (default: similarity with "
+        "--ref-dwpose or with --ref and --dwpose-detector, none without --ref)"
+    )
     align.add_argument("--align", choices=get_args(Mode), help=modes)
     shape = "limbs: body of the reference, whose shape coefficients are taken"
     align.add_argument("--ref-body", type=Path, help=shape)
@@ -60,6 +63,8 @@ def _add_inputs(poses: Any) -> None:
     )
     files.add_argument("--size", type=size_value, help="of the driver's frames, HxW, if unknown")
     files.add_argument("--fps", type=positive, help="of the driver (default: as its files say)")
+    person = "whom to keep of several: of each frame the largest, or one by his or her track"
+    files.add_argument("--person", choices=get_args(Person), default="largest", help=person)
     files.add_argument("--trim", action="store_true", help="cut everything to the shortest")
     files.add_argument("--out", type=Path, required=True, help="folder to write; a case of sample")
 
@@ -71,8 +76,6 @@ def _add_estimators(poses: Any) -> None:
     detector = "your yolox_l.onnx: finds keypoints of --video and --ref that no file gives"
     run.add_argument("--dwpose-detector", type=Path, help=detector)
     run.add_argument("--dwpose-pose", type=Path, help="your dw-ll_ucoco_384.onnx")
-    person = "of each frame the largest, or one by his or her track"
-    run.add_argument("--person", choices=get_args(Person), default="largest", help=person)
 
 
 def _add_painting(poses: Any) -> None:
@@ -84,7 +87,7 @@ def _add_painting(poses: Any) -> None:
     look.add_argument("--draw", action="store_true", help="dwpose_drawn.mp4 too, to look at")
     renderer = "gl needs the extra [gl] and an EGL driver"
     look.add_argument("--renderer", choices=get_args(Renderer), default="numpy", help=renderer)
-    processes = "processes that paint (default: one per core if the video is long enough)"
+    processes = "processes that paint (default: one per spare core if the video is long enough)"
     look.add_argument("--workers", type=at_least_one, help=processes)
 
 

@@ -6,40 +6,32 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from realisdance_jax.data.config import CONDITIONS
-from realisdance_jax.poses.align import ratio_warning
 from realisdance_jax.poses.body_models import read_mano, read_smplx
 from realisdance_jax.poses.changes import Change
+from realisdance_jax.poses.draw_dwpose import drawn_frames
 from realisdance_jax.poses.landmarks import landmark_vertices
 from realisdance_jax.poses.repair import mend, smooth
 from realisdance_jax.poses.smpl_cs import harmonic_colours, read_vertex_colours
-from realisdance_jax.preparing.estimators import run_estimators
+from realisdance_jax.preparing.driver import open_driver, open_film
+from realisdance_jax.preparing.estimators import Networks, open_networks, reference_keypoints
 from realisdance_jax.preparing.framing import (
     Mode,
     Reference,
     find_framing,
+    framing_notes,
     move_clips,
     read_reference,
-    with_shape_of,
+    read_shape,
+    reference_notes,
+    with_shape,
 )
-from realisdance_jax.preparing.inputs import (
-    Clips,
-    join_clips,
-    read_body,
-    read_hands,
-    read_keypoints,
-)
+from realisdance_jax.preparing.inputs import Clips
+from realisdance_jax.preparing.option_checks import check_options, mode_of, outputs
 from realisdance_jax.preparing.painting import Job
 from realisdance_jax.preparing.pictures import before_and_after
-from realisdance_jax.preparing.pose_options import KEYPOINTS, add_options
+from realisdance_jax.preparing.pose_options import add_options
 from realisdance_jax.preparing.summary import write_report
-from realisdance_jax.preparing.writing import (
-    Models,
-    check_names,
-    check_target,
-    write_conditions,
-    write_extras,
-)
-from realisdance_jax.utils.errors import UserError
+from realisdance_jax.preparing.writing import Models, open_case, write_conditions, write_extras
 from realisdance_jax.utils.torch_files.torchzip import torch_content
 
 Say = Callable[[str], None]
@@ -65,43 +57,24 @@ class Notes:
         self.lines.append(line)
 
 
-def open_driver(options: Namespace, say: Say) -> Clips:
-    """The clips that the options name. Raises `UserError` for bad input."""
-    run_estimators(options, say)
-    size, fps = options.size, options.fps
-    kind = next((kind for kind in KEYPOINTS if getattr(options, kind) is not None), None)
-    keypoints = None
-    if kind is not None:
-        guessed = None if kind == "dwpose" else kind
-        keypoints = read_keypoints(getattr(options, kind), size, fps, guessed)
-    frames = keypoints.frames if keypoints is not None and not options.trim else None
-    body = None if options.body is None else read_body(options.body, size, fps, frames)
-    hands = None if options.hands is None else read_hands(options.hands, size, fps)
-    videos = dict(options.warp)
-    if len(videos) < len(options.warp):
-        raise UserError("--warp: expected one video per condition, found more")
-    return join_clips(keypoints, body, hands, videos, size, fps, options.trim, say)
-
-
-def open_target(options: Namespace, say: Say) -> tuple[Reference | None, Mode]:
+def open_target(
+    options: Namespace, networks: Networks | None, say: Say
+) -> tuple[Reference | None, Mode]:
     """The reference, if any, and how to align to it."""
-    if options.ref_dwpose is None:
-        if (options.ref is not None and options.align is None) or options.align in (
-            "similarity",
-            "limbs",
-        ):
-            hint = "or --dwpose-detector, or --align none"
-            raise UserError(f"expected --ref-dwpose to align to, found none; {hint}")
+    mode, path = mode_of(options), reference_keypoints(options, networks)
+    if path is None:
         say("no --ref-dwpose: the driver's framing is kept")
-        return None, "none"
-    return read_reference(options.ref_dwpose, options.ref), options.align or "similarity"
+        return None, mode
+    reference = read_reference(path, options.ref)
+    for line in reference_notes(reference):
+        say(f"{path}: {line}")
+    if options.ref_body is not None:
+        reference = replace(reference, shape=read_shape(options.ref_body))
+    return reference, mode
 
 
 def open_models(options: Namespace, say: Say) -> Models:
     """Body and hand models, and the colours of the body."""
-    for needs, what in (("body", "body_model"), ("hands", "mano")):
-        if (getattr(options, needs) is None) != (getattr(options, what) is None):
-            raise UserError(f"expected --{needs} and --{what.replace('_', '-')} together")
     hand = None if options.mano is None else read_mano(options.mano)
     if options.body_model is None:
         return Models(None, hand, None)
@@ -131,11 +104,11 @@ def mended_clips(clips: Clips, repair: bool, cutoff: float | None) -> tuple[Clip
 def run(options: Namespace) -> None:
     """Read, mend, align, paint, report; what can be refused early is, estimators may take long."""
     notes = Notes([])
-    check_names(options.out, options.report)
-    models = open_models(options, notes.say)
-    raw = open_driver(options, notes.say)
-    reference, mode = open_target(options, notes.say)
-    check_target(options, raw.present)
+    check_options(options)
+    models, networks = open_models(options, notes.say), open_networks(options)
+    film = open_film(options)
+    reference, mode = open_target(options, networks, notes.say)
+    raw = open_driver(options, networks, film, notes.say)
     prepare_conditions(raw, models, reference, mode, options, notes)
 
 
@@ -149,24 +122,25 @@ def prepare_conditions(
 ) -> None:
     """From the clips of a driver, wherever they come from, to files in `options.out`."""
     clips, changes = mended_clips(raw, options.repair, options.smooth)
-    if options.ref_body is not None:
-        if mode != "limbs" or clips.body is None:
-            raise UserError("--ref-body: expected --align limbs and --body with it")
-        clips = replace(clips, body=with_shape_of(clips.body, options.ref_body))
+    shape = None if reference is None else reference.shape
+    if shape is not None and clips.body is not None:
+        clips = replace(clips, body=with_shape(clips.body, shape))
+    if options.renderer == "gl" and clips.body is None and clips.hands is None:
+        notes.say("--renderer gl: not used, neither body nor hands are painted")
     framing = find_framing(clips, models.body, reference, mode, options.canvas)
-    if framing.ratio is not None and (warning := ratio_warning(framing.ratio)):
-        notes.say(warning)
+    for line in framing_notes(clips, framing, shape is not None):
+        notes.say(line)
     moved, camera = move_clips(clips, framing)
     picture = before_and_after(clips, moved, framing)
     for line in _absences(moved):
         notes.say(line)
     job = Job(framing.canvas, options.renderer, options.workers)
-    paths = write_conditions(options.out, moved, models, camera, framing, job, options.look)
-    paths += write_extras(options, moved, job, changes, picture)
-    if options.report is not None:
-        write_report(options.report, raw, clips, framing, changes, notes.lines, picture)
-        paths.append(options.report)
-    for path in paths:
+    with open_case(options.out, outputs(options), options.report) as (folder, page):
+        names = write_conditions(folder, moved, models, camera, framing, job, options.look)
+        names += write_extras(folder, options, moved, job, changes, picture)
+        if page is not None:
+            write_report(page, raw, clips, framing, changes, notes.lines, picture)
+    for path in [*(options.out / name for name in names), *filter(None, [options.report])]:
         print(f"wrote {path}")
 
 
@@ -179,7 +153,11 @@ def _absences(clips: Clips) -> list[str]:
     ]
     found = {}
     if clips.keypoints is not None:
-        found["dwpose"] = clips.keypoints.body_ok.any(axis=(1, 2))
+        found["dwpose"] = drawn_frames(clips.keypoints)
+        hands = int((found["dwpose"] & ~clips.keypoints.body_ok.any(axis=(1, 2))).sum())
+        if hands:
+            told = f"{hands} of {clips.frames} frames show no body, hands are still drawn"
+            lines.append(f"dwpose: {told}")
     if clips.hands is not None:
         found["hamer"] = clips.hands.present.any(axis=1)
     if clips.body is not None:

@@ -1,5 +1,6 @@
 """A folder of cases: which picture goes with which drivers."""
 
+import os
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,17 +33,20 @@ def find_cases(root: Path) -> list[Case]:
     """Cases of `root`, in name order.
 
     Either one folder per case, with `ref.*` and any of `dwpose.*`, `hamer.*`, `smpl.*`; or one
-    folder per kind, `ref/NAME.png`, `dwpose/NAME.pkl`, `hamer/NAME.mp4`, `smpl/NAME.mp4`.
+    folder per kind, `ref/NAME.png`, `dwpose/NAME.pkl`, `hamer/NAME.mp4`, `smpl/NAME.mp4`; or
+    `root` is a case itself, with a picture `ref.*`.
     Whether files are any good, or a picture there at all, is seen when the case runs; that there
     are two files for one thing is the case's `problem`. Raises `UserError` for neither layout.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise UserError(f"{root}: expected a folder of cases, found no such folder")
     if (root / "ref").is_dir():
         files = {kind: _by_name(root / kind) for kind in KINDS}
         names = sorted(set().union(*files.values()))
         found = {name: {kind: files[kind].get(name, []) for kind in KINDS} for name in names}
         cases = [_case(name, root / "ref" / f"{name}.png", found[name]) for name in names]
+    elif any(path.is_file() for path in _by_name(root, ("ref",)).get("ref", ())):
+        cases = [read_case(root)]
     else:
         folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
         inside = {folder: _by_name(folder, KINDS) for folder in folders}
@@ -50,6 +54,16 @@ def find_cases(root: Path) -> list[Case]:
     if not cases:
         raise UserError(f"{root}: expected cases (NAME/ref.png or ref/NAME.png), found none")
     return cases
+
+
+def read_case(folder: Path) -> Case:
+    """The case that `folder` is. Raises `UserError` when it holds nothing of one."""
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: expected the folder of a case, found no such folder")
+    files = _by_name(folder, KINDS)
+    if not files:
+        raise UserError(f"{folder}: expected a case (ref.png, dwpose.json, ...), found none")
+    return _case(folder.resolve().name, folder / "ref.png", files)
 
 
 def _case(name: str, absent: Path, files: Mapping[str, Sequence[Path]]) -> Case:

@@ -1,5 +1,6 @@
 """Driver files to stacked condition pictures, streamed at the target size."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from realisdance_jax.shapes import Float
 from realisdance_jax.utils.errors import UserError
 
 ASSUMED_FPS = 24.0
-"""Driver rate where no file tells one (keypoints or folders of pictures alone)."""
+"""Driver rate where no file tells one (as the released keypoints, or folders of pictures)."""
 
 StrPath = str | Path
 
@@ -86,14 +87,14 @@ def open_driver(
         counts = {paths["dwpose"]: keypoints.frames, **counts}
     count = _common_count(counts, trim)
     size = _drawing_size(infos, keypoints, paths)
-    source_fps = _source_fps(infos, keypoints)
-    fps = _output_fps(source_fps, config)
+    rate = source_fps(infos, keypoints)
+    fps = _output_fps(rate, config)
     indices = tuple(range(0, count, config.stride)[: config.max_frames])
-    return Driver(videos, keypoints, size, source_fps, fps, indices)
+    return Driver(videos, keypoints, size, rate, fps, indices)
 
 
 def _holds_keypoints(path: Path) -> bool:
-    if path.is_dir():
+    if os.path.isdir(path):
         return any(path.glob("*.json"))
     return path.suffix.lower() in (".pkl", ".pickle", ".json")
 
@@ -123,7 +124,8 @@ def _drawing_size(
     return keypoints.size
 
 
-def _source_fps(infos: dict[str, VideoInfo], keypoints: KeypointClip | None) -> float | None:
+def source_fps(infos: dict[str, VideoInfo], keypoints: KeypointClip | None) -> float | None:
+    """Frames per second of the driver: that of the first video, else of the keypoints."""
     rates = [info.fps for info in infos.values()]
     rates.append(keypoints.fps if keypoints else None)
     return next((rate for rate in rates if rate), None)

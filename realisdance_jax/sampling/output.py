@@ -56,17 +56,12 @@ def write_outputs(
 ) -> list[Path]:
     """Write the video and, beside it, what else was asked for; each whole or not at all.
 
-    audio: film or sound file whose sound the video gets, copied as it is; not the others.
+    audio: film or sound file whose sound the video gets, copied as it is; not the others. It comes
+        last: if it cannot be had, all is there without it, and `UserError` says why.
     Returns the paths: `out`, `*_side_by_side.mp4`, `*_gates.mp4`, the folder `*_frames`.
     """
     paths = output_paths(out, side_by_side=side_by_side, gates=gates, frames=frames)
-    if audio is None:
-        _write_video(out, animation, animation.frame)
-    else:
-        with atomic_output(out) as partial:
-            silent = partial.with_name(f"silent_{partial.name}")
-            _write_video(silent, animation, animation.frame)
-            add_sound(silent, audio, partial, tags(animation))
+    _write_video(out, animation, animation.frame)
     if side_by_side:
         _write_video(
             paths["side_by_side"], animation, lambda i: hstack_panels(panels(animation, i))
@@ -75,6 +70,9 @@ def write_outputs(
         _write_video(paths["gates"], animation, lambda i: gate_map(animation, i))
     if frames:
         _write_frames(paths["frames"], animation)
+    if audio is not None:
+        with atomic_output(out) as partial:
+            add_sound(out, audio, partial, tags(animation))
     return list(paths.values())
 
 

@@ -23,7 +23,8 @@ from realisdance_jax.data.validation import Limits, Verdict, validate
 from realisdance_jax.models.config import DinoConfig, RealisDanceConfig, UNetConfig, VAEConfig
 from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.vae import VAE
-from realisdance_jax.prepare import make_parser, prepare_dataset
+from realisdance_jax.prepare import make_parser
+from realisdance_jax.preparing.dataset import prepare_dataset
 from realisdance_jax.utils.errors import UserError
 from tests.data.folders import FRAMES, copy_clip, truncate, write_folder
 

@@ -28,7 +28,8 @@ JOINTS = (15, 12, 17, 19, 21, 16, 18, 20, 2, 5, 8, 1, 4, 7, 15, 15, 15, 15)
 class Material:
     """Arrays of a clip, free to be changed before they are written.
 
-    smpl, hamer: pictures. points: OpenPose-18 joints, hands: left, right, as fractions.
+    smpl, hamer: pictures. points: OpenPose-18 joints, hands: left, right, as fractions; what is at
+    (-1, -1) is hidden.
     """
 
     smpl: np.ndarray
@@ -38,10 +39,13 @@ class Material:
 
     def records(self, persons: int = 1) -> list[dict]:
         """DWPose frames; further persons are the first one again."""
-        subset = np.arange(18 * persons).reshape(persons, 18).tolist()
+        number = np.arange(18 * persons).reshape(persons, 18)
         return [
             {
-                "bodies": {"candidate": np.tile(body, (persons, 1)).tolist(), "subset": subset},
+                "bodies": {
+                    "candidate": np.tile(body, (persons, 1)).tolist(),
+                    "subset": np.where((body == -1).all(axis=1), -1, number).tolist(),
+                },
                 "hands": np.repeat(hands, persons, axis=0).tolist(),
                 "H": HEIGHT,
                 "W": WIDTH,

@@ -120,11 +120,51 @@ def one_lost_frame(case, material, folder):
     return with_driver(case, "smpl", video(folder / "s.mp4", material.smpl))
 
 
+def one_keypoint_frame_lost(case, material, folder):
+    records = material.records()
+    records[2]["bodies"]["subset"] = [[-1] * 18]
+    return with_driver(case, "dwpose", keypoints(folder / "d.json", records))
+
+
 def no_keypoints_in_most_frames(case, material, folder):
     records = material.records()
     for record in records[:4]:
         record["bodies"]["subset"] = [[-1] * 18]
     return with_driver(case, "dwpose", keypoints(folder / "d.json", records))
+
+
+def body_lost_for_long(case, material, folder):
+    """For two frames of twelve, then, further on, hands alone for five."""
+    records = [record for _ in range(3) for record in material.records()]
+    for number in (3, 4, 8, 9, 10, 11, 12):
+        records[number]["bodies"]["subset"] = [[-1] * 18]
+        if number < 8:
+            records[number]["hands"] = (-np.ones((2, 21, 2))).tolist()
+    config = replace(case.config, stride=2)
+    alone = keypoints(folder / "d.json", records)
+    return replace(case, drivers={"dwpose": alone}, config=config)
+
+
+def hands_and_body_swapped(case, material, folder):
+    files = case.drivers
+    return replace(case, drivers={**files, "hamer": files["smpl"], "smpl": files["hamer"]})
+
+
+def no_reference(case, material, folder):
+    return replace(case, reference=None)
+
+
+def reference_of_many_frames(case, material, folder):
+    return replace(case, reference_keypoints=case.drivers["dwpose"])
+
+
+def nothing_to_compare(case, material, folder):
+    return replace(case, drivers={"smpl": case.drivers["smpl"]})
+
+
+def keypoints_that_tell_their_rate(case, material, folder):
+    records = [record | {"fps": 30} for record in material.records()]
+    return replace(case, drivers={"dwpose": keypoints(folder / "d.json", records)})
 
 
 def no_hands_at_all(case, material, folder):
@@ -187,6 +227,26 @@ def skeleton_in_bgr(case, material, folder):
     return with_driver(case, "dwpose", path)
 
 
+def drawn_by_video(case: Case, folder: Path, material: Material, size: tuple[int, int]) -> Case:
+    """With the keypoints drawn at height and width `size`, and without the other videos."""
+    clip = read_dwpose(keypoints(folder / "d.json", material.records()))
+    pictures = np.stack([draw_dwpose(clip, i, size) for i in range(FRAMES)])
+    path = video(folder / "drawn.mp4", pictures)
+    return replace(case, drivers={"dwpose": path}, reference_keypoints=None)
+
+
+def half_body(material: Material) -> Material:
+    """Head, shoulders and elbows, near enough to fill the frame; neither hands nor legs."""
+    head = np.array([[0.5, 0.2], [0.47, 0.17], [0.53, 0.17], [0.44, 0.19], [0.56, 0.19]])
+    upper = np.array([[0.5, 0.45], [0.3, 0.46], [0.25, 0.75], [0.7, 0.46], [0.75, 0.75]])
+    material.points[:] = -1
+    for i in range(FRAMES):
+        material.points[i, [0, 14, 15, 16, 17]] = head + 0.01 * i
+        material.points[i, [1, 2, 3, 5, 6]] = upper + 0.01 * i
+    material.hands[:] = -1
+    return material
+
+
 def skeleton_in_bgr_without_hands(case, material, folder):
     material.hands[:] = -1
     bare = with_driver(case, "dwpose", keypoints(folder / "d.json", material.records()))
@@ -201,6 +261,17 @@ def keypoint_hands_swapped(case, material, folder):
 
 def bystanders(case, material, folder):
     return with_driver(case, "dwpose", keypoints(folder / "d.json", material.records(2)))
+
+
+def small_bystander_first(case, material, folder):
+    """Someone in the corner, whom none of the other conditions show, is in the first slot."""
+    records = material.records(2)
+    for record in records:
+        candidate = np.array(record["bodies"]["candidate"])
+        candidate[:18] *= 0.2
+        record["bodies"]["candidate"] = candidate.tolist()
+        record["hands"][0] = record["hands"][2] = [[-1, -1]] * 21
+    return with_driver(case, "dwpose", keypoints(folder / "d.json", records))
 
 
 def dancer_at_the_rim(case, material, folder):
@@ -263,6 +334,16 @@ BAD: list[tuple[Spoil, str]] = [
     (lost_person, r"error empty: 4 of 6 used frames are empty \(frames 1, 2, 3, 4\)"),
     (one_lost_frame, r"warning empty: 1 of 6 used frames are empty \(frame 4\)"),
     (no_keypoints_in_most_frames, "error empty: 4 of 6 used frames"),
+    (one_keypoint_frame_lost, r"warning empty: 1 of 6 .*\(frame 2\).*mend gaps"),
+    (
+        body_lost_for_long,
+        "warning empty: 4 of 9 .* show no body .* 3 of them still hands.*cut them",
+    ),
+    (hands_and_body_swapped, "error files: --hamer and --smpl look swapped"),
+    (no_reference, "warning reference: not given"),
+    (reference_of_many_frames, "note framing: frame 0 of 6 is used"),
+    (nothing_to_compare, "note framing: --ref-dwpose nothing to compare"),
+    (keypoints_that_tell_their_rate, "note rate: the output has 30 fps"),
     (no_hands_at_all, "warning empty: 6 of 6 used frames"),
     (photo_as_condition, "error background: frame 2: no black background"),
     (wrong_look, "warning look: looks like `sd`, these weights were trained with `dit`"),
@@ -278,6 +359,7 @@ BAD: list[tuple[Spoil, str]] = [
     (skeleton_in_bgr_without_hands, "error channels: the skeleton's colours"),
     (keypoint_hands_swapped, "error hands: the first of `hands` is at the right wrist"),
     (bystanders, "warning people: 6 of 6 used frames show several people"),
+    (small_bystander_first, "warning people: 6 of 6 .*--person track"),
     (dancer_at_the_rim, "warning crop: in .* cuts off more than 20%"),
     (larger_reference, r"warning framing: .*2\.[45].* times smaller than the reference's"),
     (somewhat_larger_reference, r"note framing: .*1\.[45].* times smaller"),

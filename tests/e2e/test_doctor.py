@@ -15,8 +15,11 @@ from realisdance_jax.checks.case import Case
 from realisdance_jax.checks.doctor import examine
 from realisdance_jax.checks.findings import Finding
 from realisdance_jax.checks.memory import available_bytes, weight_bytes
+from realisdance_jax.data.video_io import read_frames
 from realisdance_jax.demo import write_random_weights
 from realisdance_jax.models.config import RealisDanceConfig
+from realisdance_jax.poses.clip_files import load_clip, save_clip
+from realisdance_jax.poses.dwpose_files import read_dwpose
 from tests.commands import Run, run_program
 from tests.e2e.conftest import SMALL
 from tests.e2e.doctor_cases import (
@@ -35,10 +38,14 @@ from tests.e2e.doctor_faults import (
     body_in_bgr,
     bystanders,
     drawn,
+    drawn_by_video,
+    half_body,
+    hands_and_body_swapped,
     hands_in_bgr,
     missing_file,
     reference_elsewhere,
     skeleton_in_bgr,
+    small_bystander_first,
     wrong_look,
 )
 
@@ -75,6 +82,49 @@ def test_the_other_look_and_drawn_keypoints_are_healthy_too(healthy, tmp_path):
     assert any("looks like `dit`" in str(finding) for finding in findings)
 
 
+SIZES = [(512, 512), (640, 480), (768, 576), (1080, 1920)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_half_a_body_without_hands_is_healthy(healthy, material, tmp_path, size):
+    """Its nose is the only disc of a pure colour, and its head is colder than its arms."""
+    case = drawn_by_video(healthy, tmp_path, half_body(copy(material)), size)
+    assert [one for one in examine(case) if one.check == "channels"] == []
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("hands", [True, False])
+def test_channels_are_told_apart_at_every_size(healthy, material, tmp_path, size, hands):
+    spoilt = copy(material)
+    if not hands:
+        spoilt.hands[:] = -1
+    case = drawn_by_video(healthy, tmp_path, spoilt, size)
+    assert [one for one in examine(case) if one.check == "channels"] == []
+    pictures = np.stack(list(read_frames(case.drivers["dwpose"])))[..., ::-1]
+    backwards = with_driver(case, "dwpose", video(tmp_path / "bgr.mp4", pictures))
+    assert [one.severity for one in examine(backwards) if one.check == "channels"] == ["error"]
+
+
+def references(case: Case, folder: Path) -> list[Path]:
+    """The keypoints of the reference as `prepare poses` keeps them, and as OpenPose writes them."""
+    clip = read_dwpose(case.reference_keypoints)
+    save_clip(folder / "ref.npz", clip)
+    pixels = np.concatenate([clip.body[0, 0] * (WIDTH, HEIGHT), np.full((18, 1), 0.9)], axis=1)
+    people = [{"pose_keypoints_2d": pixels.ravel().tolist()}]
+    record = {"people": people, "canvas_height": HEIGHT, "canvas_width": WIDTH}
+    (folder / "openpose.json").write_text(json.dumps(record))
+    return [folder / "ref.npz", folder / "openpose.json"]
+
+
+def test_the_reference_may_be_any_keypoints_that_prepare_takes(healthy, tmp_path):
+    for path in references(healthy, tmp_path):
+        assert bad(examine(replace(healthy, reference_keypoints=path))) == []
+    moved = load_clip(tmp_path / "ref.npz")
+    save_clip(tmp_path / "moved.npz", replace(moved, body=moved.body + 0.25))
+    findings = examine(replace(healthy, reference_keypoints=tmp_path / "moved.npz"))
+    expect(findings, "warning framing: .*2[345]% of the width to the left")
+
+
 def matches(expected: str, finding: Finding) -> bool:
     severity, check, text = expected.split(maxsplit=2)
     line = f"{finding.subject} {finding.found} {finding.advice}"
@@ -92,7 +142,10 @@ def test_a_bad_case_for_every_finding(healthy, material, tmp_path, spoil, expect
 
 @pytest.mark.parametrize(
     "spoil",
-    [wrong_look, body_in_bgr, hands_in_bgr, skeleton_in_bgr, bystanders, reference_elsewhere],
+    [
+        *(wrong_look, body_in_bgr, hands_in_bgr, skeleton_in_bgr, bystanders, reference_elsewhere),
+        *(small_bystander_first, hands_and_body_swapped),
+    ],
     ids=lambda v: v.__name__,
 )
 def test_one_fault_is_one_finding(healthy, material, tmp_path, spoil):
@@ -127,6 +180,9 @@ def spoilt(weights: Path, folder: Path, change: Callable[[dict], None]) -> Path:
 def test_weights_that_are_not_whole(healthy, weights, tmp_path):
     findings = weighed(healthy, tmp_path / "gone")
     expect(findings, "error weights: expected a weights folder")
+    (tmp_path / "empty").mkdir()
+    (finding, *_) = weighed(healthy, tmp_path / "empty")
+    assert str(finding).count("convert to-jax") == 1
     without = spoilt(weights, tmp_path / "a", lambda data: data["components"].pop("vae"))
     findings = weighed(healthy, without)
     expect(findings, "error weights: no vae .*--vae or --base")
@@ -142,6 +198,30 @@ def test_weights_that_are_not_whole(healthy, weights, tmp_path):
     )
     findings = weighed(healthy, other, verify=True)
     expect(findings, "error weights: clip_projector other values than were written")
+
+
+def test_half_copied_weights(healthy, weights, tmp_path):
+    """The list of tensors is whole; the file that holds them is cut, then gone."""
+    torn = spoilt(weights, tmp_path / "w", lambda data: None)
+    data = max((torn / "unet_main").rglob("d/*"), key=lambda path: path.stat().st_size)
+    size = data.stat().st_size
+    data.write_bytes(data.read_bytes()[: size // 2])
+    cut = f"error weights: unet_main 1 of .* files not whole: .*{data.name} is {size // 2} bytes"
+    expect(weighed(healthy, torn), f"{cut}, {size} bytes were written")
+    data.unlink()
+    expect(weighed(healthy, torn), f"error weights: unet_main .*{data.name} is missing")
+    assert "complete" not in " ".join(map(str, weighed(healthy, torn)))
+
+
+def test_weights_without_a_record_of_files(healthy, weights, tmp_path):
+    older = spoilt(weights, tmp_path / "w", lambda data: data.pop("files"))
+    findings = weighed(healthy, older)
+    expect(findings, "note weights: shapes as recorded, values not read .--verify-weights")
+    assert not [one for one in findings if one.severity == "error"]
+    expect(weighed(healthy, older, verify=True), "note weights: complete, hashes as recorded")
+    expect(
+        weighed(healthy, weights), "note weights: complete, files of the sizes that were written"
+    )
 
 
 def test_weights_that_do_not_fit_the_clip(healthy, weights, image_weights, tmp_path):
@@ -207,6 +287,33 @@ def test_the_command(healthy, weights, tmp_path, command):
     code, out, _ = command(*words_of(missing_file(healthy, None, tmp_path)), "--json")
     assert code == 1
     assert not json.loads(out)["ok"]
+
+
+def test_the_folder_of_a_case(healthy, tmp_path, command):
+    """Read as `sample --root` reads it; what was not checked for want of files is said."""
+    shutil.copytree(healthy.reference.parent, tmp_path / "dance")
+    folder = tmp_path / "dance"
+    (folder / "ref.json").unlink()
+    words = [*words_of(healthy)[-8:], "--ref-dwpose", healthy.reference_keypoints]
+    code, out, err = command(folder, *words)
+    assert (code, err) == (0, "")
+    assert "0 errors, 0 warnings, " in out.splitlines()[-1]
+    code, out, _ = command(folder, *words[:-2])
+    assert "note    framing: reference: not checked; give --ref-dwpose" in out.splitlines()
+    assert "note    weights: weights and memory: not checked; give --weights" in out.splitlines()
+    code, out, err = command(folder, *words, "--smpl", healthy.drivers["smpl"])
+    assert (code, out) == (2, "")
+    assert "expected a case without --smpl, found both" in err
+    (folder / "smpl.avi").touch()
+    assert "smpl.mp4: expected one file of this name, found smpl.avi too" in command(folder)[2]
+    (folder / "smpl.avi").unlink()
+    (folder / "ref.png").unlink()
+    code, out, _ = command(folder, *words)
+    assert code == 1
+    assert "error   reference: " in out
+    code, _, err = command(tmp_path)
+    assert code == 2
+    assert "expected a case (ref.png, dwpose.json, ...), found none" in err
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,12 @@ from realisdance_jax.poses.align import (
     Similarity,
     Torso,
     body_torso,
-    keypoint_torso,
-    largest_person,
+    compared,
     match_torsos,
     move_body,
     move_camera,
     move_keypoints,
-    ratio_warning,
-    torso_ratio,
+    too_different,
     whole_frame,
 )
 from realisdance_jax.poses.clips import BodyClip, HandClip, KeypointClip
@@ -160,18 +158,6 @@ def test_whole_frames_fit_in_the_middle():
     np.testing.assert_allclose(corners, [[0, 125], [300, 275]])
 
 
-def test_the_largest_person_is_the_reference():
-    clip = clip_of(POSE[None])
-    small = 0.3 * clip.body
-    two = {name: np.concatenate([getattr(clip, name)] * 2, axis=1) for name in vars(clip)
-           if name.endswith("_ok") or name in ("hands", "faces")}  # fmt: skip
-    clip = replace(clip, body=np.concatenate([small, clip.body], axis=1), **two)
-    assert largest_person(clip) == 1
-    assert largest_person(replace(clip, body_ok=np.zeros_like(clip.body_ok))) == 0
-    torso = keypoint_torso(clip, SIZE, 1)
-    np.testing.assert_allclose(torso.points[0], POSE[[1, 2, 5, 8, 11]])
-
-
 def test_a_body_shows_its_torso():
     joints = np.tile([0.0, 0.0, 2.0], (2, 55, 1))
     joints[:, 16, 0], joints[:, 17, 0], joints[1, 12, 2] = 0.2, -0.2, -1.0
@@ -182,12 +168,10 @@ def test_a_body_shows_its_torso():
     assert torso.ok.tolist() == [[True] * 5, [False, True, True, True, True]]
 
 
-def test_torsos_too_different_are_warned_of():
-    assert torso_ratio(Similarity(3.0), (100, 100), (200, 100)) == 1.5
-    assert ratio_warning(1.9) is None
-    assert ratio_warning(0.51) is None
-    assert "3.00 times smaller" in ratio_warning(3.0)
-    assert "4.00 times larger" in ratio_warning(0.25)
+def test_torsos_are_compared_in_words():
+    assert "torso is 3.00 times smaller than the reference's" in compared(3.0)
+    assert "4.00 times larger" in compared(0.25)
+    assert [too_different(ratio) for ratio in (0.49, 0.51, 1.9, 2.1)] == [True, False, False, True]
 
 
 def test_limbs_take_the_lengths_of_the_reference():

@@ -206,6 +206,8 @@ BROKEN = {
     "W": lambda frame: frame.update(W=None),
     "H": lambda frame: frame.update(H=-4),
     "dict": lambda frame: frame.update(bodies=[1]),
+    "fps: expected frames per second": lambda frame: frame.update(fps=float("nan")),
+    "fps: expected frames per second, found str": lambda frame: frame.update(fps="24"),
 }
 
 
@@ -249,6 +251,9 @@ def test_missing_files_empty_folders_and_changing_sizes(tmp_path):
         read_dwpose(tmp_path)
     frames = [small_frame(), small_frame() | {"H": 97}]
     with pytest.raises(UserError, match=r"one frame size.*\(96, 64\), \(97, 64\)"):
+        read_dwpose(stored(tmp_path / "a.pkl", frames))
+    frames = [small_frame() | {"fps": rate} for rate in (24, 30)]
+    with pytest.raises(UserError, match=r"one frame rate \(fps\), found 24.0, 30.0"):
         read_dwpose(stored(tmp_path / "a.pkl", frames))
 
 

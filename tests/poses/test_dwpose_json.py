@@ -1,6 +1,7 @@
 """Keypoints written as the official JSON are read back as they were."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
@@ -43,6 +44,17 @@ def test_there_and_back(tmp_path_factory, seed, frames, persons, scores):
         np.testing.assert_array_equal(getattr(again, name), getattr(clip, name)[:, :kept])
     for frame in range(frames):
         np.testing.assert_array_equal(draw_dwpose(again, frame), draw_dwpose(clip, frame))
+
+
+def test_the_frame_rate_goes_along(tmp_path):
+    clip = random_clip(3, 2, 1, scores=False)
+    write_dwpose(tmp_path / "clip.json", replace(clip, fps=29.97))
+    assert read_dwpose(tmp_path / "clip.json").fps == 29.97
+    assert read_dwpose(tmp_path / "clip.json", fps=12.0).fps == 29.97
+    assert isinstance(json.loads((tmp_path / "clip.json").read_text()), list)
+    write_dwpose(tmp_path / "clip.json", clip)
+    assert read_dwpose(tmp_path / "clip.json").fps is None
+    assert read_dwpose(tmp_path / "clip.json", fps=12.0).fps == 12
 
 
 def test_the_layout_is_the_official_one(tmp_path):

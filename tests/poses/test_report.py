@@ -52,6 +52,7 @@ def whole_page() -> str:
             ("curves", report.lines({"one": curve, "<two>": gap}, "of & over")),
             ("strips", report.strips({"left": curve > 0, "never": curve > 9}, "seen")),
             ("picture", report.picture(pixels, "before")),
+            ("more", report.folded("open <me>", report.table(("a",), [("inside",)]))),
         ],
     )
 
@@ -66,7 +67,8 @@ def test_the_page_is_whole_and_self_contained():
     assert not re.search(r"url\(|@import|https?:", page)
     for word in ("A <title> & more", "x<script>alert(1)</script>", 'quote " and <b>', "<two>"):
         assert word in reader.texts
-    assert {"svg", "polyline", "rect", "img", "table"} <= set(reader.tags)
+    assert {"open <me>", "inside"} <= set(reader.texts)
+    assert {"svg", "polyline", "rect", "img", "table", "details", "summary"} <= set(reader.tags)
 
 
 def test_curves_are_interrupted_where_nothing_is_known():

@@ -5,7 +5,7 @@ hands are seen from above, sways and walks sideways. Hand and head keypoints are
 the meshes show there, so that the centres agree whatever draws them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -192,7 +192,7 @@ def write_case(folder: Path, driver: Framed, reference: Framed, frames: int = 3)
         "colours": folder / "colours.npy",
         "ref-dwpose": folder / "ref.json",
     }
-    write_dwpose(files["dwpose"], person.keypoint_clip())
+    write_dwpose(files["dwpose"], replace(person.keypoint_clip(), fps=None))  # as released
     save_clip(files["body"], person.body_clip())
     save_clip(files["hands"], person.hand_clip())
     write_synthetic_smplx(files["body-model"], COUNT)

@@ -1,6 +1,9 @@
 """`prepare poses` from a film: DWPose run here, other programs run as commands."""
 
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +102,27 @@ def test_a_command_runs_on_the_film_and_is_read_back(files, hands, tmp_path, cap
     assert sorted(p.name for p in (out / "estimated").iterdir()) == ["hands", "hands.log"]
     info = probe_video(out / "hamer.mp4")
     assert (info.height, info.width, info.fps, info.frames) == (*SIZE, 24, 2)
-    assert "hands: running" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"hands: running {sys.executable} " in said
+    assert f" {files['video']} {out}/estimated/hands " in said
+
+
+def test_a_signal_to_the_command_ends_the_estimator(hands, tmp_path):
+    """Also what the estimator has started, as a shell starts programs."""
+    beats = tmp_path / "beats"
+    loop = f"seq 600 | while read i; do echo x >> {beats}; sleep 0.1; done"
+    words = command(hands, f"command:sh -c '(sh -c \"{loop}\"); true' sh {{out}}")
+    line = [sys.executable, "-m", "realisdance_jax.prepare", "poses", "--out", tmp_path / "out"]
+    with subprocess.Popen([*line, *words], stderr=subprocess.PIPE, text=True) as process:
+        while not beats.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=60)[1] == "interrupted\n"
+    assert process.returncode == 128 + signal.SIGTERM
+    before = beats.stat().st_size
+    time.sleep(0.4)
+    assert beats.stat().st_size == before
 
 
 def test_what_does_not_go_together(files, hands, tmp_path):
@@ -108,7 +131,8 @@ def test_what_does_not_go_together(files, hands, tmp_path):
 
     assert "--dwpose-detector and --dwpose-pose together" in refused("video", "dwpose-pose")
     assert "expected --video or --ref" in refused(*NETWORKS)
-    assert "expected at least one of keypoints" in refused("video", "ref")
+    assert "expected --ref-dwpose to align to" in refused("video", "ref")
+    assert "expected at least one of keypoints" in refused("video")
     assert "expected --video for its placeholder" in refused(more=command(hands))
     assert "placeholder {out}" in refused("video", more=command(hands, "command:run {video}"))
     assert "expected --hands and --mano together" in refused("video", more=command(hands)[2:])

@@ -1,10 +1,14 @@
 """Other people's programs: what they are told, what they leave, how they fail."""
 
+import fcntl
+import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from realisdance_jax.preparing import plugins
 from realisdance_jax.preparing.plugins import (
     BODY_FILES,
     HAND_FILES,
@@ -86,6 +90,50 @@ def test_failures_name_the_log(run, code, part):
     line = refusal(run, code)
     assert part in line
     assert str(run.log) in line
+
+
+STAYS = """
+import fcntl, signal, subprocess
+lock = open({lock!r}, "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+code = "import signal, time; {before}; print('up', flush=True); time.sleep(60)"
+subprocess.run([sys.executable, "-c", code], close_fds=False)
+"""
+"""Holds a lock until it and the program that it starts are gone."""
+
+
+def is_free(lock: Path) -> bool:
+    """Whether nobody holds the lock."""
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+@pytest.mark.parametrize("before", ["pass", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"])
+def test_an_interruption_ends_the_program_and_what_it_started(run, tmp_path, monkeypatch, before):
+    monkeypatch.setattr(plugins, "_GRACE", 0.3)
+    lock = tmp_path / "lock"
+    begun = time.monotonic()
+
+    def interrupt(*_):
+        if run.log.exists() and run.log.read_text() == "up\n":
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert not is_free(lock)
+            raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(STAYS.format(lock=str(lock), before=before))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert time.monotonic() - begun < 30
+    assert is_free(lock)
 
 
 def test_a_program_that_is_not_there(tmp_path):

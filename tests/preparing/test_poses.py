@@ -1,6 +1,7 @@
 """`prepare poses`: what is said, written and refused."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -144,11 +145,13 @@ def test_a_much_nearer_reference_is_warned_of(files, tmp_path, capsys):
     close = Person(Framed((120, 90), 160.0, (45.0, 30.0)), 1).keypoint_clip()
     write_dwpose(tmp_path / "ref.json", close)
     inputs = (*options(files, "dwpose"), "--ref-dwpose", tmp_path / "ref.json")
-    wanted = (160 / 120) / (36 / 96)
+    wanted = (160 / 120) / (36 / 96)  # both keep their heights
     for mode in ("similarity", "none"):
         run(tmp_path / mode, *inputs, "--align", mode)
         (line,) = [w for w in capsys.readouterr().out.splitlines() if w.startswith("warning")]
-        assert "times smaller in its frame than the reference's (more than 2)" in line
+        assert (
+            "times smaller than the reference's, more than 2 times in the model's picture" in line
+        )
         ratio = float(line.split("torso is ")[1].split()[0])
         assert ratio == pytest.approx(wanted, rel=0.12)  # it sways
     assert read_image(tmp_path / "similarity" / "alignment.png").shape[1] == 2 * 72
@@ -188,16 +191,52 @@ def test_processes_and_one_alone_paint_the_same(files, tmp_path):
     assert one == two
 
 
+@pytest.mark.parametrize(
+    ("cores", "frames", "processes"),
+    [(1, 5000, 1), (2, 5000, 1), (3, 383, 1), (3, 384, 2), (16, 600, 3), (16, 5000, 15)],
+)
+def test_processes_start_only_where_they_pay(monkeypatch, cores, frames, processes):
+    started = []
+
+    def record(paint, frames, count, *_):
+        started.append(count)
+        return iter(())
+
+    monkeypatch.setattr(painting.os, "sched_getaffinity", lambda _: range(cores))
+    monkeypatch.setattr(painting, "paint_frames", record)
+    clip, (_, hand) = Person(DRIVER, 1).hand_clip(), models()
+    arrays = {"present": clip.present, "right": clip.right, "vertices": clip.vertices}
+    arrays |= {"translation": clip.translation}
+    long = replace(clip, **{n: np.repeat(array, frames, axis=0) for n, array in arrays.items()})
+    for workers in (None, 4):
+        job = painting.Job(SIZE, workers=workers)
+        painting.hand_pictures(hand, long, full_frame_camera(SIZE), job)
+    assert started == [processes, 4]
+
+
+def test_processes_that_paint_start_light():
+    """They import the command's file and the painters; JAX and the data loaders take seconds."""
+    code = (
+        "import sys, realisdance_jax.prepare, realisdance_jax.preparing.painters as _, "
+        "realisdance_jax.poses.frame_pool; print(*sys.modules)"
+    )
+    free = {name: value for name, value in os.environ.items() if name != "REALISDANCE_TYPECHECK"}
+    how = {"capture_output": True, "text": True, "check": True, "env": free}
+    found = subprocess.run([sys.executable, "-c", code], **how)
+    heavy = {"jax", "flax", "tensorflow_datasets", "grain", "realisdance_jax.preparing.poses"}
+    assert not heavy & set(found.stdout.split())
+
+
 def test_pictures_are_painted_when_they_are_wanted(monkeypatch):
     """So that memory does not grow with the video."""
     painted = []
-    paint = painting._paint_hands
+    paint = painting.paint_hand_frame
 
     def counting(frame, **how):
         painted.append(len(frame.vertices))
         return paint(frame, **how)
 
-    monkeypatch.setattr(painting, "_paint_hands", counting)
+    monkeypatch.setattr(painting, "paint_hand_frame", counting)
     clip, (_, hand) = Person(DRIVER, 5).hand_clip(), models()
     pictures = painting.hand_pictures(hand, clip, full_frame_camera(SIZE), painting.Job(SIZE))
     assert painted == []
@@ -258,7 +297,7 @@ def test_the_gl_renderer_needs_its_extra(files, tmp_path, monkeypatch):
     gl._board.cache_clear()
     with pytest.raises(UserError, match=r"renderer gl: expected the package moderngl"):
         run(tmp_path / "out", *options(files, "hands", "mano"), "--renderer", "gl")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_conditions_of_another_run_are_not_mixed_in(files, tmp_path):
@@ -269,7 +308,7 @@ def test_conditions_of_another_run_are_not_mixed_in(files, tmp_path):
     (tmp_path / "hamer.mp4").unlink()
     run(tmp_path, *options(files, "dwpose"))
     run(tmp_path, *options(files, "dwpose"))  # again, over its own files
-    with pytest.raises(UserError, match="expected a file to write, found an input"):
+    with pytest.raises(UserError, match="expected a file to write or remove, found an input"):
         run(tmp_path, "--dwpose", tmp_path / "dwpose.json")
     assert (tmp_path / "ref.png").read_bytes() == b"picture"
     video = tmp_path / "drawn.mp4"

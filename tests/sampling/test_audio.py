@@ -116,23 +116,22 @@ def test_sound_that_cannot_be_used(tmp_path):
     silent = tmp_path / "silent.mp4"
     with VideoWriter(silent, 8, (32, 32)) as writer:
         writer.write(np.zeros((32, 32, 3), np.uint8))
-    assert "silent.mp4: expected sound, found no audio stream" in refusal(check_sound, silent)
+    assert "silent.mp4: expected sound, found no audio stream" in refusal(check_sound, silent, 1)
     raw = sound_file(tmp_path / "raw.wav", "pcm_s16le", 0.1)
-    line = refusal(check_sound, raw)
+    line = refusal(check_sound, raw, 1)
     assert f"raw.wav: expected sound as {', '.join(CODECS)}, found pcm_s16le" in line
     assert "ffmpeg -i raw.wav" in line
     text = tmp_path / "text.mp3"
     text.write_text("#EXTM3U\nhttp://example.org/a.mp3\n")
-    assert "text.mp3: expected sound, found an unreadable" in refusal(check_sound, text)
-    assert "gone.mp3: expected a film or sound file" in refusal(check_sound, tmp_path / "gone.mp3")
-    assert "found a folder" in refusal(check_sound, tmp_path)
+    assert "text.mp3: expected sound, found an unreadable" in refusal(check_sound, text, 1)
+    gone = tmp_path / "gone.mp3"
+    assert "gone.mp3: expected a film or sound file" in refusal(check_sound, gone, 1)
+    assert "found a folder" in refusal(check_sound, tmp_path, 1)
 
 
-def test_nothing_is_left_when_sound_fails(tmp_path):
-    """A film whose sound begins after the video has ended, and one that is cut off."""
-    whole = sound_file(tmp_path / "whole.m4a", "aac", 2)
-    late = tmp_path / "late.mov"
-    with av.open(str(whole)) as source, av.open(str(late), "w") as target:
+def late_film(path: Path, whole: Path, seconds: int) -> Path:
+    """A film of one picture whose sound, that of `whole`, begins after a while."""
+    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
         stream = target.add_stream_from_template(source.streams.audio[0])
         film = target.add_stream("libx264", rate=10)
         film.width = film.height = 32
@@ -141,18 +140,62 @@ def test_nothing_is_left_when_sound_fails(tmp_path):
         target.mux(film.encode())
         for packet in source.demux(source.streams.audio[0]):
             if packet.size:
-                packet.pts = packet.dts = packet.pts + 10 * RATE
+                packet.pts = packet.dts = packet.pts + seconds * RATE
                 packet.stream = stream
                 target.mux(packet)
-    before = sorted(tmp_path.iterdir())
-    line = refusal(write_outputs, tmp_path / "out.mp4", animation(), audio=late)
-    assert "late.mov: expected sound in the first 0.66" in line
-    cut = tmp_path / "whole.m4a"
+    return path
+
+
+def test_what_has_been_animated_is_kept_when_sound_fails(tmp_path):
+    """The video without sound and all that belongs to it; no other files."""
+    whole = sound_file(tmp_path / "whole.m4a", "aac", 2)
+    late = late_film(tmp_path / "late.mov", whole, 10)
+    cut = tmp_path / "cut.m4a"
     cut.write_bytes(whole.read_bytes()[:2000])
-    assert "whole.m4a: expected sound, found an unreadable" in refusal(
-        write_outputs, tmp_path / "out.mp4", animation(), audio=cut
-    )
-    assert sorted(tmp_path.iterdir()) == before
+    plain = tmp_path / "plain" / "out.mp4"
+    paths = write_outputs(plain, animation(), gates=True, frames=True)
+    names = sorted(path.name for path in paths)
+    for sound, reason in (
+        (late, "late.mov: expected sound in the first 0.67 s, found none"),
+        (cut, "cut.m4a: expected sound, found an unreadable"),
+    ):
+        out = tmp_path / sound.stem / "out.mp4"
+        more = {"gates": True, "frames": True, "audio": sound}
+        assert reason in refusal(write_outputs, out, animation(), **more)
+        assert sorted(path.name for path in out.parent.iterdir()) == names
+        assert out.read_bytes() == plain.read_bytes()
+
+
+def test_sound_that_begins_too_late(tmp_path):
+    whole = sound_file(tmp_path / "whole.m4a", "aac", 2)
+    late = late_film(tmp_path / "late.mov", whole, 10)
+    assert "found none" in refusal(check_sound, late, 9.5)
+    check_sound(late, 10.5)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "flv", "flac"])
+def test_sound_that_has_been_cut_off(suffix, tmp_path):
+    """Refused where the video is longer than what is left, whether sound or pictures end last."""
+    codec, film = ("flac", False) if suffix == "flac" else ("aac", True)
+    whole = sound_file(tmp_path / f"whole.{suffix}", codec, 8, film=film)
+    if suffix == "mp4":  # with its index in front
+        with av.open(str(whole)) as source:
+            fast = tmp_path / "fast.mp4"
+            with av.open(str(fast), "w", options={"movflags": "faststart"}) as target:
+                streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+                for packet in source.demux():
+                    if packet.size:
+                        packet.stream = streams[packet.stream.index]
+                        target.mux(packet)
+            whole = fast
+    check_sound(whole, 60)
+    cut = tmp_path / f"cut.{suffix}"
+    content = whole.read_bytes()
+    cut.write_bytes(content[: len(content) // 2])
+    check_sound(cut, 0.5)
+    line = refusal(check_sound, cut, 7)
+    assert line.startswith(f"{cut}: expected 8.")
+    assert line.endswith("the file is truncated")
 
 
 def test_a_path_that_cannot_be_written(tmp_path):
@@ -174,6 +217,8 @@ def test_the_command_refuses_before_weights_are_read(tmp_path):
     out = ("--out", tmp_path / "out.mp4")
     assert "smpl.mp4: expected sound, found no audio stream" in refused("--audio", clip.smpl, *out)
     sound = sound_file(tmp_path / "s.mp4", "aac", 0.1)
+    late = late_film(tmp_path / "late.mov", sound, 3)
+    assert "late.mov: expected sound in the first 0.50 s" in refused("--audio", late, *out)
     assert "s.mp4: expected a file to write, found an input" in refused(
         "--audio", sound, "--out", sound
     )

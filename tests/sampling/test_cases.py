@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from realisdance_jax.sampling.cases import Case, find_cases
+from realisdance_jax.sampling.cases import Case, find_cases, read_case
 from realisdance_jax.utils.errors import UserError
 
 
@@ -74,6 +74,20 @@ def test_two_files_for_one_thing_are_the_problem_of_their_case(tmp_path, layout)
     a, b = find_cases(tmp_path)
     assert re.search(r"\.png: expected one file of this name, found \w+\.jpg too$", a.problem)
     assert (b.name, b.problem) == ("b", "")
+
+
+def test_the_folder_of_one_case(tmp_path):
+    """As `prepare poses` leaves it: what its estimators wrote is no case."""
+    folder = tmp_path / "dance"
+    touch(folder, "ref.png", "dwpose.json", "dwpose_drawn.mp4", "estimated/dwpose.npz")
+    case = Case("dance", folder / "ref.png", dwpose=folder / "dwpose.json")
+    assert find_cases(folder) == [case] == [read_case(folder)] == find_cases(tmp_path)
+    (folder / "ref.png").unlink()
+    assert read_case(folder) == case
+    with pytest.raises(UserError, match=r"expected a case \(ref.png, .*found none"):
+        read_case(tmp_path)
+    with pytest.raises(UserError, match=r"expected the folder of a case, found no such folder"):
+        read_case(tmp_path / "none")
 
 
 def test_what_a_case_reads():

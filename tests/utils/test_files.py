@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from realisdance_jax.utils.errors import UserError
-from realisdance_jax.utils.files import atomic_output
+from realisdance_jax.utils.files import atomic_files, atomic_output, existing_file
+from tests.refusals import refusal
 
 WRITER = """
 import os, sys, time
@@ -30,6 +31,26 @@ def main():
                 time.sleep(0.1)  # naps: a signal just before a sleep is heard after it
 
 exit_on_user_error(main)
+"""
+KILLED_AT = """
+import os, signal, sys
+from realisdance_jax.utils.files import atomic_files
+
+left = int(sys.argv[2])
+
+def counted(call):
+    def step(*names):
+        global left
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        return call(*names)
+    return step
+
+os.rename, os.replace = counted(os.rename), counted(os.replace)
+with atomic_files(sys.argv[1], "abc") as folder:
+    for name in "ac":
+        (folder / name).write_text("new")
 """
 BETWEEN = """
 import os, signal, sys
@@ -192,3 +213,93 @@ def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write there"):
         write(tmp_path / "file" / "a", "file", "text")
+
+
+OLD, NEW = {"a": "old", "b": "old", "c": "old"}, {"a": "new", "c": "new"}
+
+
+def case(folder: Path) -> Path:
+    """Three files that belong together and one of the user's."""
+    folder.mkdir()
+    for name, text in (OLD | {"own": "mine"}).items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """Of the files that belong together; the user's is as it was."""
+    found = {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+    assert found.pop("own") == "mine"
+    return found
+
+
+def test_files_are_replaced_together(tmp_path):
+    folder = case(tmp_path / "case")
+    with atomic_files(folder, "abc") as draft:
+        for name in "ac":
+            (draft / name).write_text("new")
+        assert texts(folder) == OLD
+    assert texts(folder) == NEW
+    assert names(folder) == ["a", "c", "own"]
+    with pytest.raises(ValueError, match=r"got .'own'"), atomic_files(folder, "abc") as draft:
+        (draft / "own").write_text("other")
+    with pytest.raises(FileNotFoundError), atomic_files(folder, "abc") as draft:
+        (draft / "none" / "a").write_text("half")
+    assert texts(folder) == NEW
+    assert names(folder) == ["a", "c", "own"]
+
+
+@pytest.mark.parametrize("steps", range(7))
+def test_files_of_a_killed_replacement_are_never_of_two_kinds(tmp_path, steps):
+    """Before each of the renames; the next call finishes what was decided, though it fails."""
+    folder = case(tmp_path / "case")
+    with program(KILLED_AT, folder, steps) as writer:
+        writer.communicate(timeout=30)
+    assert writer.returncode == -signal.SIGKILL
+    left = texts(folder)
+    assert left.items() <= OLD.items() or left.items() <= NEW.items()
+    with pytest.raises(RuntimeError), atomic_files(folder, "abc"):
+        raise RuntimeError
+    assert texts(folder) == (NEW if steps else OLD)
+    assert all(path.is_file() for path in folder.iterdir())
+
+
+def test_an_old_file_that_cannot_go_keeps_all(tmp_path, monkeypatch):
+    folder = case(tmp_path / "case")
+    (folder / "c").unlink()
+    (folder / "c").mkdir()
+    (folder / "c" / "kept").touch()
+    with pytest.raises(UserError) as caught, atomic_files(folder, ["a", "b", "c"]) as draft:
+        (draft / "a").write_text("new")
+    assert str(caught.value) == f"{folder}: cannot write there (c is a folder)"
+    assert texts(folder) == {"a": "old", "b": "old"}
+    assert names(folder) == ["a", "b", "c", "own"]
+    assert names(folder / "c") == ["kept"]
+
+
+def test_inputs_that_are_no_files(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    for name, found in (
+        ("none", "no such file"),
+        ("file/below", "no such file"),
+        (".", "a folder"),
+        ("pipe", "no regular file"),
+        ("loop", "none that can be read (Too many levels of symbolic links)"),
+        (f"{'b' * 300}.pkl", "none that can be read (File name too long)"),
+    ):
+        line = refusal(existing_file, tmp_path / name, "a thing")
+        assert line == f"{tmp_path / name}: expected a thing, found {found}"
+
+
+def test_a_file_without_permission(tmp_path, monkeypatch):
+    """Said here, for readers open the file again without a care."""
+    (tmp_path / "file").touch()
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    line = refusal(existing_file, tmp_path / "file", "a thing")
+    assert line.endswith("found none that can be read (Permission denied)")
