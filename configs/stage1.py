@@ -1,8 +1,8 @@
 """Image stage: everything trains but DINOv2, the VAE and parameters without a gradient.
 
 Command:   python -m realisdance_jax.train --config configs/stage1.py --workdir runs/x --init DIR
-Hardware:  not measured.
-Expect:    not measured.
+Hardware:  8 x H100 80 GB by its compiler, batch 40: benchmarks/results/plan.md. Time not measured.
+Expect:    full size not measured; what `:smoke` learns is in benchmarks/results/learning.json.
 Variants:  stage1.py:released (the authors' rates), stage1.py:smoke (a laptop, a minute).
 """
 

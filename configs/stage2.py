@@ -1,8 +1,8 @@
 """Motion stage: only the motion modules of main UNet and pose guidance train, with pose shuffle.
 
 Command:   python -m realisdance_jax.train --config configs/stage2.py --workdir runs/x --init DIR
-Hardware:  not measured.
-Expect:    not measured.
+Hardware:  8 x H100 80 GB by its compiler, batch 8: benchmarks/results/plan.md. Time not measured.
+Expect:    full size not measured; what `:smoke` learns is in benchmarks/results/learning.json.
 Variants:  stage2.py:released (the authors' rates), stage2.py:smoke (a laptop, a minute).
 """
 

@@ -67,7 +67,8 @@ def run() -> int:
     if config is None or workdir is None:
         raise UserError("expected --config FILE and --workdir FOLDER")
     recipe, folder = Recipe.of(config), local_path("--workdir", workdir)
-    local_path("--init", INIT.value or "")
+    for flag in (INIT, MOTION):
+        local_path(f"--{flag.name}", flag.value or "")
     keep_compiled()
     start_distributed(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     program = make_program(recipe)  # refuses a mesh or batch before anything is written

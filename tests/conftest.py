@@ -16,7 +16,7 @@ import pytest
 
 CACHE = Path(tempfile.gettempdir()) / "realisdance_jax_test_cache"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 # Tracing makes many objects that stay: searching them for garbage takes a thirteenth of the time.
 gc.set_threshold(100_000, 10, 10)
 

@@ -33,7 +33,7 @@ def local_path(flag: str, value: str) -> Path:
     """The path that `flag` gives; raises `UserError` for an address such as gs://bucket/folder."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", value):
         raise UserError(
-            f"{flag}: expected a folder of a file system (a bucket can be mounted as one), "
+            f"{flag}: expected a path of a file system (a bucket can be mounted as one), "
             f"found {value}"
         )
     return Path(value)

@@ -36,6 +36,10 @@ SMALL = RealisDanceConfig(
     vae=VAEConfig(widths=(4, 4, 4, 4), layers_per_block=1, norm_groups=4),
     motion=MotionConfig(heads=2, max_frames=6),
 )
+# Half as much to compile, where up- and downsampling is not the question.
+ONE_LEVEL = replace(
+    SMALL, unet=replace(SMALL.unet, widths=(8,), attention_levels=(True,), heads=(2,))
+)
 
 
 @pytest.fixture(scope="session")

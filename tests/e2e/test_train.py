@@ -21,7 +21,7 @@ from realisdance_jax.checkpoints.weights import load_component, read_manifest
 from realisdance_jax.data.video_io import probe_video
 from realisdance_jax.demo import write_random_weights
 from realisdance_jax.training.writer import RunWriter
-from tests.e2e.conftest import SMALL
+from tests.e2e.conftest import ONE_LEVEL
 from tests.e2e.train_call import ROOT, command, environment, steps, train
 from tests.refusals import refusal
 
@@ -50,7 +50,7 @@ def draws(run: Path) -> dict[str, set[str]]:
 def image_stage(tmp_path_factory) -> Path:
     """Two steps of stage 1 on data x fsdp = 4 x 2."""
     folder = tmp_path_factory.mktemp("image")
-    write_random_weights(folder / "weights", dataclasses.replace(SMALL, motion=None))
+    write_random_weights(folder / "weights", dataclasses.replace(ONE_LEVEL, motion=None))
     mesh = ("--config.mesh.data=4", "--config.mesh.fsdp=2", "--config.train.steps=2")
     ended = train(1, folder / "run", "--init", str(folder / "weights"), *mesh)
     assert ended.code == 0, ended.err[-3000:]
@@ -221,7 +221,7 @@ def test_another_mesh_goes_on(video_stage, tmp_path):
 
 def test_another_start_is_refused(video_stage, image_stage, tmp_path):
     """The same weights elsewhere are no other start."""
-    write_random_weights(tmp_path / "other", dataclasses.replace(SMALL, motion=None))
+    write_random_weights(tmp_path / "other", dataclasses.replace(ONE_LEVEL, motion=None))
     options = (*SPREAD, "--config.train.steps=20", "--init")
     ended = train(2, video_stage, *options, str(tmp_path / "other"))
     assert "expected the source the run started from" in ended.refusal

@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
@@ -11,26 +10,20 @@ import pytest
 
 from realisdance_jax.data.video_io import read_frames
 from realisdance_jax.demo import write_random_weights
-from tests.e2e.conftest import SMALL
+from tests.e2e.conftest import ONE_LEVEL
 from tests.e2e.test_train import draws, saved
-from tests.e2e.train_call import ROOT, command, environment, train
+from tests.e2e.train_call import ROOT, apart, command, free_port, train
 
 pytestmark = pytest.mark.slow
 LAST = 5
 OPTIONS = ("--config.mesh.data=4", "--config.mesh.fsdp=2", f"--config.train.steps={LAST}")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> tuple[Path, Path]:
     """The run of one process and that of two, each from a stage-1 run that it exports first."""
     folder = tmp_path_factory.mktemp("processes")
-    write_random_weights(folder / "weights", dataclasses.replace(SMALL, motion=None))
+    write_random_weights(folder / "weights", dataclasses.replace(ONE_LEVEL, motion=None))
     images = [folder / "image one", folder / "image two"]
     start = ("--init", str(folder / "weights"), "--config.train.steps=2")
     ended = train(1, images[0], *start, "--config.mesh.data=4", "--config.mesh.fsdp=2")
@@ -40,15 +33,13 @@ def runs(tmp_path_factory) -> tuple[Path, Path]:
     ended = train(2, folder / "one", *options, "--init", str(images[0]))
     assert ended.code == 0, ended.err[-3000:]
     options = (*options, "--init", str(images[1]))
-    # Only the first process reads kept programs on CPUs; it waits half a minute for the other.
-    apart = {**environment(4), "JAX_ENABLE_COMPILATION_CACHE": "false"}
     join = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2")
     logs = [(folder / f"{i}.log").open("w") for i in range(2)]
     processes = [
         subprocess.Popen(
             command(2, folder / "two", *options, *join, "--process", str(i)),
             cwd=ROOT,
-            env=apart,
+            env=apart(4),
             stdout=log,
             stderr=subprocess.STDOUT,
         )

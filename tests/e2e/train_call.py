@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,8 +12,8 @@ from tests.devices import xla_flags
 
 ROOT = Path(__file__).parents[2]
 TINY = (
-    *("--config.model.unet.widths=(8,16)", "--config.model.unet.layers_per_block=1"),
-    *("--config.model.unet.attention_levels=(True,False)", "--config.model.unet.heads=(2,4)"),
+    *("--config.model.unet.widths=(8,)", "--config.model.unet.layers_per_block=1"),
+    *("--config.model.unet.attention_levels=(True,)", "--config.model.unet.heads=(2,)"),
     *("--config.model.unet.context_dim=6", "--config.model.unet.norm_groups=4"),
     *("--config.model.pose.encoder_widths=(2,3,4,5)", "--config.model.pose.gate_width=3"),
     *("--config.model.dino.width=8", "--config.model.dino.layers=1", "--config.model.dino.heads=2"),
@@ -52,9 +53,24 @@ def environment(devices: int = 8) -> dict[str, str]:
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": xla_flags(devices),
         "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def apart(devices: int) -> dict[str, str]:
+    """For one of several processes that train together.
+
+    Only the first process reads kept programs on CPUs; it waits half a minute for the others.
+    """
+    return {**environment(devices), "JAX_ENABLE_COMPILATION_CACHE": "false"}
+
+
+def free_port() -> int:
+    """Where the processes may meet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def command(stage: int, run: Path, *options: str) -> list[str]:

@@ -1,7 +1,6 @@
 """The base of a run of two processes: the first one writes it, alone."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,17 +13,11 @@ from realisdance_jax.checkpoints.run import BASE, RunCheckpoints, store_config
 from realisdance_jax.checkpoints.weights import load_component, read_manifest
 from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.utils.tree import flatten
-from tests.e2e.train_call import ROOT, environment
+from tests.e2e.train_call import ROOT, apart, free_port
 from tests.training.pod import FRESH, constant
 from tests.training.test_program import tiny
 
 STEP, TRAINED = 3, 3.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +40,7 @@ def said(folder) -> list[str]:
         subprocess.Popen(
             [sys.executable, "-m", "tests.training.pod", str(folder), str(i)],
             cwd=ROOT,
-            env={**environment(2), "JAX_COORDINATOR_PORT": port, "PYTHONPATH": os.fspath(ROOT)},
+            env={**apart(2), "JAX_COORDINATOR_PORT": port, "PYTHONPATH": os.fspath(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -11,19 +11,19 @@ from realisdance_jax.data.pipeline import make_batches
 from realisdance_jax.demo import write_random_weights
 from realisdance_jax.training.loop import to_devices
 from realisdance_jax.training.program import first_state, load_frozen, make_program
-from tests.e2e.conftest import SMALL
+from tests.e2e.conftest import ONE_LEVEL, SMALL
 from tests.training.test_program import tiny
 
-MESHES = (
-    pytest.param({"data": 2, "fsdp": 2, "frames": 2}, id="frames"),
-    pytest.param({"data": 4, "tensor": 2}, id="tensor", marks=pytest.mark.slow),
-)
+FRAMES = {"data": 2, "fsdp": 2, "frames": 2}
+TENSOR = {"data": 4, "tensor": 2}
 
 
 def one_step(folder, devices: int, **mesh: int):
     """First moments after a step from random weights, and the state they are part of."""
     manifest = read_manifest(folder)
-    recipe = dataclasses.replace(tiny(2, **mesh), model=manifest.model)
+    recipe = tiny(2, **mesh)
+    train = dataclasses.replace(recipe.train, remat="none")
+    recipe = dataclasses.replace(recipe, model=manifest.model, train=train)
     program = make_program(recipe, jax.devices()[:devices])
     trainable, frozen = load_frozen(program, folder, manifest)
     with make_batches(recipe.data, seed=0) as batches:
@@ -32,27 +32,27 @@ def one_step(folder, devices: int, **mesh: int):
     return state.opt_state[1][0].mu, state
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights") / "w"
-    write_random_weights(folder, SMALL)
-    return folder
+def check_meshes(folder, model, *meshes: dict[str, int]) -> None:
+    """The gradients of one device, and every copy of a leaf the same to the bit."""
+    write_random_weights(folder / "w", model)
+    alone = one_step(folder / "w", 1, data=1)[0]
+    for mesh in meshes:
+        found, state = one_step(folder / "w", 8, **mesh)
+        for path, expected in alone.items():
+            scale = float(np.abs(expected).max())
+            np.testing.assert_allclose(found[path], expected, atol=1e-4 * scale, err_msg=path)
+        for leaf in jax.tree.leaves(state):
+            copies: dict = {}
+            for shard in leaf.addressable_shards:
+                copies.setdefault(str(shard.index), []).append(np.asarray(shard.data))
+            for first, *others in copies.values():
+                assert all(np.array_equal(first, other) for other in others), "copies drift apart"
 
 
-@pytest.fixture(scope="module")
-def alone(weights):
-    return one_step(weights, 1, data=1)[0]
+def test_gradients_do_not_depend_on_the_mesh(tmp_path):
+    check_meshes(tmp_path, ONE_LEVEL, FRAMES)
 
 
-@pytest.mark.parametrize("mesh", MESHES)
-def test_gradients_do_not_depend_on_the_mesh(weights, alone, mesh):
-    found, state = one_step(weights, 8, **mesh)
-    for path, expected in alone.items():
-        scale = float(np.abs(expected).max())
-        np.testing.assert_allclose(found[path], expected, atol=1e-4 * scale, err_msg=path)
-    for leaf in jax.tree.leaves(state):
-        copies: dict = {}
-        for shard in leaf.addressable_shards:
-            copies.setdefault(str(shard.index), []).append(np.asarray(shard.data))
-        for first, *others in copies.values():
-            assert all(np.array_equal(first, other) for other in others), "copies drift apart"
+@pytest.mark.slow
+def test_gradients_of_two_levels_do_not_depend_on_the_mesh(tmp_path):
+    check_meshes(tmp_path, SMALL, FRAMES, TENSOR)

@@ -91,7 +91,7 @@ def test_slurm_requeues_a_preempted_job(tmp_path, code):
 @pytest.mark.parametrize("value", ["gs://bucket/run", "s3://b/x", "file:///tmp/x"])
 def test_addresses_are_no_folders(value):
     line = refusal(local_path, "--workdir", value)
-    assert line.startswith("--workdir: expected a folder of a file system")
+    assert line.startswith("--workdir: expected a path of a file system")
     assert line.endswith(f"found {value}")
 
 
@@ -100,7 +100,7 @@ def test_folders_are(value):
     assert local_path("--init", value) == Path(value)
 
 
-@pytest.mark.parametrize("flag", ["--workdir", "--init"])
+@pytest.mark.parametrize("flag", ["--workdir", "--init", "--motion"])
 def test_training_refuses_addresses(flag, tmp_path, monkeypatch, capfd):
     """Which would be folders of odd names below the current one."""
     monkeypatch.chdir(tmp_path)
@@ -108,7 +108,7 @@ def test_training_refuses_addresses(flag, tmp_path, monkeypatch, capfd):
     config = ROOT / "configs" / "stage1.py"
     call = ("--config", f"{config}:smoke", *(word for pair in words.items() for word in pair))
     ended = run_program(train.main, call, monkeypatch, capfd)
-    assert ended.refusal.startswith(f"error: {flag}: expected a folder of a file system")
+    assert ended.refusal.startswith(f"error: {flag}: expected a path of a file system")
     assert not list(tmp_path.iterdir())
 
 
