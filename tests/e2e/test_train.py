@@ -1,6 +1,7 @@
 """The training command: both stages, resume after every kind of end, what a run is good for."""
 
 import dataclasses
+import importlib
 import json
 import shutil
 import signal
@@ -16,11 +17,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+import realisdance_jax.train as train_program
 from realisdance_jax.checkpoints.export import weights_of
 from realisdance_jax.checkpoints.weights import load_component, read_manifest
 from realisdance_jax.data.video_io import probe_video
 from realisdance_jax.demo import write_random_weights
 from realisdance_jax.training.writer import RunWriter
+from tests.commands import run_program
 from tests.e2e.conftest import ONE_LEVEL
 from tests.e2e.train_call import ROOT, command, environment, steps, train
 from tests.refusals import refusal
@@ -251,10 +254,12 @@ def test_a_changed_configuration_is_shown_and_refused(video_stage):
         (("--config", "nowhere.py"), "expected a configuration in Python"),
     ],
 )
-def test_bad_input(tmp_path, options, expected):
+def test_bad_input(tmp_path, options, expected, monkeypatch, capfd):
     """One line, exit code 2, nothing written that would pass for a run."""
-    ended = train(2, tmp_path / "run", *options)
-    assert expected in ended.refusal
+    program = importlib.reload(train_program)  # a program's flags are parsed once
+    monkeypatch.setattr(program, "start_distributed", lambda *_: None)
+    words = command(2, tmp_path / "run", *options)[3:]
+    assert expected in run_program(program.main, words, monkeypatch, capfd).refusal
     assert not (tmp_path / "run" / "base").exists()
     assert not (tmp_path / "run" / "run.json").exists()
 
