@@ -7,7 +7,10 @@ image tokens); a query sees both sets as one (parity.md: H24).
 xla      everything at once; the reference
 chunked  logits of at most LOGIT_BYTES at a time, computed again in the backward pass
 cudnn    the fused kernel of NVIDIA GPUs, half precision only
-flash    the Pallas kernel of TPUs, head widths up to 128
+flash    the Pallas kernels of TPUs, head widths up to 128: splash for inference, flash to train
+
+For inference the kernels take the two sets apart (parts.py), so that shared keys are never copied
+per group; to train, they make one call over both (parity.md: H24).
 """
 
 import math
@@ -19,7 +22,16 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from realisdance_jax.models.compute import ONE_DEVICE, Compute
-from realisdance_jax.models.kernels import cudnn_fits, cudnn_rows, flash_fits, flash_rows
+from realisdance_jax.models.kernels import (
+    cudnn_fits,
+    cudnn_part,
+    cudnn_rows,
+    flash_fits,
+    flash_rows,
+    splash_fits,
+    splash_part,
+)
+from realisdance_jax.models.parts import dense_part, in_parts, merge
 from realisdance_jax.shapes import Array, Bool, Float, typechecked
 
 LOGIT_BYTES = 256 * 2**20
@@ -87,7 +99,11 @@ def choose(sizes: Sizes, compute: Compute, ways: int = 1) -> str:
     """Which of the four ways `sizes`, spread over `ways` devices, are computed."""
     keys, wanted = sizes.own + sizes.shared, compute.attention
     odd = bool(sizes.n % 2) and compute.training
-    flash = compute.platform == "tpu" and flash_fits(sizes.n, keys, sizes.width)
+    if compute.training:
+        fits = flash_fits(sizes.n, keys, sizes.width)
+    else:
+        fits = splash_fits(sizes.n, sizes.own, sizes.shared, sizes.width)
+    flash = compute.platform == "tpu" and fits
     cudnn = compute.platform == "gpu" and cudnn_fits(compute, sizes.width) and not odd
     if flash and (wanted == "flash" or (wanted == "auto" and keys >= 1024)):
         return "flash"
@@ -115,12 +131,14 @@ def _local(
         return _dense(q, own, shared, keep)
     if kind == "chunked":
         return _chunked(q, own, shared, keep, sizes)
+    if not compute.training:
+        return in_parts(q, own, shared, keep, splash_part if kind == "flash" else cudnn_part)
     k, v = joined_keys(q.shape[1], own, shared)
     shape, seen = q.shape, None if keep is None else jnp.repeat(keep, q.shape[1])
     q, k, v = (rearrange(x, "b g n k d -> (b g) n k d") for x in (q, k, v))
     if kind == "flash":
         return flash_rows(q, k, v, sizes.own, seen).reshape(shape)
-    return cudnn_rows(q, k, v, sizes.own, seen, compute.training).reshape(shape)
+    return cudnn_rows(q, k, v, sizes.own, seen).reshape(shape)
 
 
 def joined_keys(groups: int, own: KeyValue | None, shared: KeyValue | None) -> KeyValue:
@@ -165,6 +183,16 @@ def largest_divisor(n: int, most: int, multiple: int = 1) -> int:
     return max(fitting, default=0)
 
 
+def _merged(q: Array, own: KeyValue | None, shared: KeyValue | None, keep: Array | None) -> Array:
+    """As `_dense`, queries `r n k d`; logits of all keys are never side by side."""
+    if own is None or shared is None:
+        return _dense(q, own, shared, keep)
+    # To the shared keys, the queries of all groups are one long row: no copy per group.
+    y, lse = dense_part(rearrange(q, "r n k d -> (r n) k d"), *shared)
+    of_shared = y.reshape(q.shape), lse.reshape(q.shape[:-1])
+    return merge(dense_part(q, *own), of_shared, keep).astype(q.dtype)
+
+
 def _chunked(
     q: Array, own: KeyValue | None, shared: KeyValue | None, keep: Array | None, sizes: Sizes
 ) -> Array:
@@ -181,7 +209,7 @@ def _chunked(
 
             @jax.checkpoint
             def one_chunk(q):
-                return _dense(q, own, shared, keep)
+                return _merged(q, own, shared, keep)
 
             chunks = rearrange(q, "r (i n) k d -> i r n k d", n=queries)
             done = jax.lax.map(one_chunk, chunks)

@@ -1,20 +1,29 @@
 """Fused attention kernels: when they take a shape, and how they are called.
 
-Rows are (clip, group) pairs: q `r n k d`, keys and values `r m k d`, own keys first. A row that
-does not see the shared keys sees the first `own` only.
+Rows are (clip, group) pairs: q `r n k d`, keys and values `r m k d`. For training: own keys first;
+a row that does not see the shared keys sees the first `own` only. For inference, `*_part` gives the
+log-sum-exp as well (parts.py).
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from einops import rearrange
 
 from realisdance_jax.models.compute import Compute
+from realisdance_jax.models.parts import Part
 from realisdance_jax.shapes import Array
 
 FLASH_BLOCK = 768
 """Longest block of queries and of keys; 6912 and 13824, the lengths at 768x576, divide by it."""
+
+LANES = 128
+"""Splash attention takes lengths in multiples of this."""
+
+SPLASH_QUERIES = 8192
+"""Most queries of one splash call, whose log-sum-exp comes out `LANES` times over."""
 
 
 def cudnn_fits(compute: Compute, width: int) -> bool:
@@ -32,21 +41,35 @@ def _hopper_or_later(compute: Compute) -> bool:
     return any(name in device.device_kind for name in ("H100", "H200", "GH200", "B200", "GB200"))
 
 
-def cudnn_rows(q: Array, k: Array, v: Array, own: int, seen: Array | None, training: bool) -> Array:
+def cudnn_rows(q: Array, k: Array, v: Array, own: int, seen: Array | None) -> Array:
     """An odd number of keys has no backward pass: one more is added and masked."""
     rows, keys = k.shape[:2]
     lengths = None
     if seen is not None:
         lengths = jnp.where(seen, keys, own)
-    elif training and keys % 2:
+    elif keys % 2:
         lengths = jnp.full((rows,), keys)
-    if training and keys % 2:
+    if keys % 2:
         k, v = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (k, v))
     if lengths is not None:
         lengths = lengths.astype(jnp.int32)
     return jax.nn.dot_product_attention(
         q, k, v, key_value_seq_lengths=lengths, implementation="cudnn"
     )
+
+
+def cudnn_part(q: Array, k: Array, v: Array) -> Part:
+    """The private function behind `jax.nn`'s, which rounds the log-sum-exp to the dtype of q.
+
+    In bfloat16, near the log of thousands of keys, that would be an error of several percent in the
+    shares of the two parts.
+    """
+    from jax._src.cudnn.fused_attention_stablehlo import dot_product_attention
+
+    scale = 1.0 / math.sqrt(q.shape[-1])
+    found: Any = dot_product_attention(q, k, v, scale=scale, return_residual=True)
+    y, lse = found
+    return y, rearrange(lse, "r k n -> r n k").astype(jnp.float32)
 
 
 def _query_block(n: int) -> int:
@@ -59,7 +82,7 @@ def _query_block(n: int) -> int:
 
 
 def _key_block(m: int) -> int:
-    sizes = [size for size in range(128, FLASH_BLOCK + 1, 128) if m % size == 0]
+    sizes = [size for size in range(LANES, FLASH_BLOCK + 1, LANES) if m % size == 0]
     return max(sizes, default=0)
 
 
@@ -95,3 +118,55 @@ def flash_rows(q: Array, k: Array, v: Array, own: int, seen: Array | None) -> Ar
     scale = 1.0 / math.sqrt(q.shape[-1])
     y = flash.flash_attention(q, k, v, segment_ids=segments, sm_scale=scale, block_sizes=blocks)
     return rearrange(y, "r k n d -> r n k d")
+
+
+def splash_fits(n: int, own: int, shared: int, width: int) -> bool:
+    """Whether a head fits a tile, and what fills up the tiles is little beside the lengths."""
+    return width <= LANES and all(size == 0 or size >= 4 * LANES for size in (n, own, shared))
+
+
+def splash_part(q: Array, k: Array, v: Array) -> Part:
+    """Row by row and, where rows are long, in pieces of their queries, so that little is kept."""
+    n = q.shape[1]
+    padded = -(-n // LANES) * LANES
+    size = max(s for s in range(LANES, min(padded, SPLASH_QUERIES) + 1, LANES) if padded % s == 0)
+
+    def one_row(row: tuple[Array, Array, Array]) -> Part:
+        q, k, v = row
+        pieces = rearrange(_filled(q), "(i n) k d -> i k n d", n=size)
+        k, v = (rearrange(x, "m k d -> k m d") for x in (k, v))
+        y, lse = jax.lax.map(lambda piece: _splash(piece, k, v), pieces)
+        y, lse = rearrange(y, "i k n d -> (i n) k d"), rearrange(lse, "i k n -> (i n) k")
+        return y[:n], lse[:n]
+
+    return jax.lax.map(one_row, (q, k, v))
+
+
+def _filled(x: Array) -> Array:
+    """Rows of zeros after `x` up to a multiple of `LANES`."""
+    return jnp.pad(x, ((0, -len(x) % LANES), *((0, 0),) * (x.ndim - 1)))
+
+
+def _splash(q: Array, k: Array, v: Array) -> Part:
+    """`k n d`, `k m d`; keys that fill up the last tile belong to a segment of their own."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    heads, n, width = q.shape
+    m = k.shape[1]
+    full = -(-m // LANES) * LANES
+    segments = None
+    if full > m:
+        k, v = (jnp.pad(x, ((0, 0), (0, full - m), (0, 0))) for x in (k, v))
+        of_keys = (jnp.arange(full) < m).astype(jnp.int32)
+        segments = splash.SegmentIds(jnp.ones((n,), jnp.int32), of_keys)
+    kernel = splash.make_splash_mha(
+        masks.MultiHeadMask([masks.FullMask((n, full))] * heads),
+        block_sizes=splash.BlockSizes(_key_block(n), _key_block(full)),
+        save_residuals=True,
+        head_shards=1,
+        q_seq_shards=1,
+    )
+    scaled = (q.astype(jnp.float32) / math.sqrt(width)).astype(q.dtype)
+    y, (lse,) = kernel(scaled, k, v, segments)
+    return y, lse

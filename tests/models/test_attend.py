@@ -1,5 +1,6 @@
 """Attention by every way is the plain formula, on one device and spread over a mesh."""
 
+import dataclasses
 import functools
 
 import jax
@@ -12,7 +13,14 @@ from jax.experimental.pallas import tpu as pltpu
 
 from realisdance_jax.models import attend as way
 from realisdance_jax.models.compute import Compute
-from realisdance_jax.models.kernels import flash_fits, flash_rows
+from realisdance_jax.models.kernels import (
+    cudnn_part,
+    flash_fits,
+    flash_rows,
+    splash_fits,
+    splash_part,
+)
+from realisdance_jax.models.parts import dense_part, in_parts
 from realisdance_jax.parallel.mesh import make_mesh
 
 
@@ -115,6 +123,108 @@ def test_tpu_kernel(m, s):
         check(run, args, atol=1e-5)
 
 
+def exact_gradient(q, own, shared, keep):
+    """Of the loss of `value_and_gradient`, all in float64."""
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda x: np.asarray(x, np.float64), (q, own, shared))
+        seen = None if keep is None else np.asarray(keep)
+        _, gradient = value_and_gradient(float64_attention, *wide, seen)
+        return [np.asarray(leaf) for leaf in gradient]
+
+
+def float64_attention(q, own, shared, keep):
+    """The formula once more, in one piece and differentiable; masked keys get no weight."""
+    groups = q.shape[1]
+    repeated = [jnp.repeat(x[:, None], groups, axis=1) for x in shared or ()]
+    k, v = (jnp.concatenate([*x], axis=2) for x in zip(*filter(None, (own, repeated)), strict=True))
+    logits = jnp.einsum("bgnkd,bgmkd->bgknm", q, k) / np.sqrt(q.shape[-1])
+    if keep is not None:
+        hidden = ~keep[:, None] & (jnp.arange(k.shape[2]) >= own[0].shape[2])
+        logits = jnp.where(hidden[:, None, None, None], -jnp.inf, logits)
+    return jnp.einsum("bgknm,bgmkd->bgnkd", jax.nn.softmax(logits, axis=-1), v)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("budget", [2**20, 300])
+@pytest.mark.parametrize(("m", "s"), [(5, 3), (7, 0), (0, 4)])
+def test_both_ways_against_float64(monkeypatch, training, budget, m, s):
+    """All keys at once, as to train, or in two parts: values, and gradients of both."""
+    monkeypatch.setattr(way, "LOGIT_BYTES", budget)
+    args = inputs(2, 3, 4, 6, m, s)
+    compute = Compute(training=training)
+    run = jax.jit(lambda *args: way.attend(*args, compute=compute))
+    out, gradient = value_and_gradient(run, *args)
+    np.testing.assert_allclose(out, plain(*args), atol=2e-6)
+    for ours, theirs in zip(gradient, exact_gradient(*args), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=5e-6)
+
+
+@pytest.mark.parametrize("scale", [1, 100])
+@pytest.mark.parametrize(("m", "s"), [(4, 3), (1, 0), (0, 4)])
+def test_parts_make_the_whole(scale, m, s):
+    """Also with very unlike parts: queries a hundred times as long."""
+    q, *keys = inputs(3, 2, 3, 5, m, s)
+    out = jax.jit(functools.partial(in_parts, rows=dense_part))(scale * q, *keys)
+    np.testing.assert_allclose(out, plain(scale * q, *keys), atol=1e-5)
+
+
+@pytest.mark.parametrize(("n", "m", "s"), [(128, 128, 256), (200, 130, 0), (130, 0, 200)])
+def test_tpu_kernel_in_parts(monkeypatch, n, m, s):
+    """Splash attention, interpreted; lengths that fill no tile, long rows in pieces."""
+    monkeypatch.setattr("realisdance_jax.models.kernels.SPLASH_QUERIES", 256)
+    args = inputs(1, 2, 2, n, m, s, heads=1, d=40)
+    with pltpu.force_tpu_interpret_mode():
+        out = jax.jit(functools.partial(in_parts, rows=splash_part))(*args)
+    np.testing.assert_allclose(out, plain(*args), atol=1e-5)
+
+
+def largest(jaxpr) -> int:
+    """Values in the largest array that a program makes outside its kernels."""
+    made = [v.aval.size for eqn in jaxpr.eqns for v in eqn.outvars]
+    inner = (v.jaxpr for eqn in jaxpr.eqns for v in eqn.params.values() if hasattr(v, "jaxpr"))
+    return max([*made, *(largest(j) for j in inner)])
+
+
+@pytest.fixture
+def absent_gpu(monkeypatch):
+    """cuDNN attention may be traced, not run."""
+    module = "jax._src.cudnn.fused_attention_stablehlo"
+    monkeypatch.setattr(f"{module}.check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(f"{module}.check_compute_capability", lambda wanted: False)
+    monkeypatch.setattr(f"{module}.is_cuda_compute_capability_equal", lambda wanted: False)
+
+
+@pytest.mark.usefixtures("absent_gpu")
+@pytest.mark.parametrize(("platform", "kind"), [("tpu", "TPU v5 lite"), ("cuda", "NVIDIA H100")])
+def test_inference_copies_no_shared_keys(platform, kind):
+    """Nothing it makes is as large as the keys of all groups would be."""
+    groups, n, s, heads, d = 16, 512, 4096, 2, 40
+    half = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.bfloat16)
+    q, k = half((1, groups, n, heads, d)), half((1, s, heads, d))
+
+    def program(training: bool):
+        compute = Compute(jnp.bfloat16, mesh=FakeMesh(platform, kind), training=training)
+        run = functools.partial(way.attend, compute=compute)
+        return jax.make_jaxpr(run)(q, (q, q), (k, k)).jaxpr
+
+    copies = groups * k.size
+    assert largest(program(False)) < copies / 2
+    assert largest(program(True)) >= copies
+
+
+@pytest.mark.usefixtures("absent_gpu")
+def test_cudnn_gives_the_log_sum_exp_in_float32():
+    """In bfloat16, as `jax.nn` gives it, the shares of two parts would be off by percents."""
+    half = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.bfloat16)
+    y, lse = jax.eval_shape(cudnn_part, half((3, 64, 2, 8)), *[half((3, 100, 2, 8))] * 2)
+    assert (y.shape, y.dtype, lse.shape, lse.dtype) == (
+        (3, 64, 2, 8),
+        jnp.bfloat16,
+        (3, 64, 2),
+        jnp.float32,
+    )
+
+
 class Device:
     """A device that is only compiled for."""
 
@@ -147,6 +257,17 @@ def test_choice_at_full_size(platform, kind, expected):
         way.choose(way.Sizes(1, 16, n, n, n, 8, width), compute) for n, width in LEVELS.values()
     ]
     assert tuple(found) == expected
+
+
+def test_choice_for_inference():
+    """Splash attention fills tiles, where flash attention to train finds no block that divides."""
+    compute = Compute(jnp.bfloat16, mesh=FakeMesh("tpu", "TPU v5 lite"))  # type: ignore
+    sizes = [way.Sizes(1, 16, n, n, n, 8, width) for n, width in LEVELS.values()]
+    assert [way.choose(size, compute) for size in sizes] == ["flash", "flash", "xla", "xla"]
+    odd = way.Sizes(1, 16, 1701, 1701, 1701, 8, 80)
+    assert way.choose(odd, compute) == "flash"
+    assert way.choose(odd, dataclasses.replace(compute, training=True)) == "chunked"
+    assert not splash_fits(1728, 100, 1728, 40)
 
 
 def test_choice_of_precision_and_parity():
