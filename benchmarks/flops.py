@@ -22,7 +22,14 @@ FRAMES, HEIGHT, WIDTH = 16, 768, 576
 TOKENS = 375  # of DINOv2 on a 320x240 picture: 22 * 17 + 1
 LIMIT = 71.0e12
 STEP = ("main UNet, conditional", "main UNet, unconditional")
-"""What the sampler runs per step and window; the second sees no reference."""
+"""What the sampler runs per step and window; the second sees no reference, and tokens that are all
+alike, so that its cross-attention is made beforehand."""
+
+ABSENT = "main UNet, unconditional on a black picture"
+"""The second with `--uncond image`, whose tokens differ."""
+
+SHARE = 0.92
+"""Of the release's FLOPs, what a step may need."""
 
 OFFICIAL_STEP = {"conditional": 42.79e12, "unconditional": 34.99e12}
 """The release per window and step: everything below runs again in each branch."""
@@ -60,8 +67,11 @@ def model_counts() -> dict[str, list[Operation]]:
     reference = call("reference_kv", "reference_kv", variables, features)
     encoded, _ = call("encode_pose", "encode_pose", variables, conditions)
     pose = call("guide", "guide", variables, encoded)
-    for piece, seen in zip(STEP, (reference, None), strict=True):
-        call(piece, "denoise", variables, latents, t, context, pose, seen)
+    tokens = call("context_kv", "context_kv", variables, context)
+    folded = call("fold_context", "fold_context", variables, shape(1, 1, config.unet.context_dim))
+    branches = ((STEP[0], tokens, reference), (STEP[1], folded, None), (ABSENT, tokens, None))
+    for piece, made, seen in branches:
+        call(piece, "denoise", variables, latents, t, made, pose, seen)
     return counts
 
 
@@ -95,13 +105,15 @@ def report(counts: dict[str, list[Operation]]) -> str:
     step.append(_row("pose guider, reference, projector", [], again))
     step.append(_row("one step", both, official))
     step.append(_row("one step that runs `guide` too", both + counts["guide"], official))
+    black = counts[STEP[0]] + counts[ABSENT]
+    step.append(_row("one step with `--uncond image`", black, official))
     names = [*dict(LAYERS), OTHER]
     layers = [_row(name, [op for op in both if op.layer == name]) for name in names]
     pose = counts["encode_pose"] + counts["guide"]
     once = [
         _row(f"{piece} ({counts[piece][0].component})", counts[piece], OFFICIAL.get(piece))
         for piece in counts
-        if piece not in STEP
+        if piece not in (*STEP, ABSENT)
     ]
     once.append(_row("encode_pose + guide", pose, OFFICIAL["encode_pose + guide"]))
     return f"""# FLOPs at {HEIGHT}x{WIDTH}, {FRAMES} frames, guidance on
@@ -115,9 +127,10 @@ units of 1e12, counted from jaxprs at full width; "official" is what the release
 
 The release runs the reference UNet in the conditional branch and the pose guider and the projector
 in both branches of every step; here their results are made once, below. It also projects the
-reference and the image tokens to keys and values once per frame; here `reference_kv` does the
-former once per clip, and the main UNet the latter once per window and branch. `guide` depends on
-the window alone: a step has to run it again only where windows move from step to step.
+reference and the image tokens to keys and values once per frame and step; here `reference_kv` and
+`context_kv` do so once per clip. Unconditional tokens that are all alike give every query the same
+value: `fold_context` makes it once per clip, and cross-attention to them is an addition. `guide`
+depends on the window alone: a step runs it only for windows that were not there before.
 
 ## The step by layer
 
@@ -161,8 +174,9 @@ def main() -> None:
     if options.json:
         with atomic_output(options.json) as path:
             path.write_text(json.dumps(as_json(counts), indent=2) + "\n")
-    if step_total(counts) > LIMIT:
-        raise SystemExit(f"one step needs more than {LIMIT:.3g} FLOPs")
+    most = min(LIMIT, SHARE * sum(OFFICIAL_STEP.values()))
+    if step_total(counts) > most:
+        raise SystemExit(f"one step needs more than {most:.3g} FLOPs")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import MotionConfig
 from realisdance_jax.models.motion import MotionModule
 from realisdance_jax.models.resnet import Downsample, ResnetBlock, Upsample
-from realisdance_jax.models.transformer import Features, ReferenceKV, SpatialTransformer
+from realisdance_jax.models.transformer import Context, Features, ReferenceKV, SpatialTransformer
 from realisdance_jax.shapes import Array
 
 
@@ -59,7 +59,7 @@ class _Level(nn.Module):
         self,
         i: int,
         x: Array,
-        context: Array,
+        context: Context,
         reference: ReferenceKV | None,
         keep: Array | None,
         features: Features,
@@ -87,7 +87,7 @@ class DownBlock(_Level):
         self,
         x: Array,
         time: Array,
-        context: Array,
+        context: Context,
         reference: ReferenceKV | None = None,
         keep: Array | None = None,
     ) -> tuple[Array, list[Array], Features]:
@@ -114,7 +114,7 @@ class MidBlock(_Level):
         self,
         x: Array,
         time: Array,
-        context: Array,
+        context: Context,
         reference: ReferenceKV | None = None,
         keep: Array | None = None,
     ) -> tuple[Array, Features]:
@@ -142,7 +142,7 @@ class UpBlock(_Level):
         skips: list[Array],
         size: tuple[int, ...],
         time: Array,
-        context: Array,
+        context: Context,
         reference: ReferenceKV | None = None,
         keep: Array | None = None,
     ) -> tuple[Array, Features]:

@@ -1,7 +1,7 @@
 """RealisDance assembled, in the pieces that depend on different things.
 
-encode_reference and reference_kv: once per clip. encode_pose: once per frame. guide: per window.
-denoise: per window and step. `__call__` composes them for training.
+encode_reference, reference_kv, context_kv, fold_context: once per clip. encode_pose: once per
+frame. guide: per window. denoise: per window and step. `__call__` composes them for training.
 """
 
 import flax.linen as nn
@@ -11,7 +11,7 @@ from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.models.pose_guider import PoseGuider
 from realisdance_jax.models.projector import Projector
-from realisdance_jax.models.transformer import Features, ReferenceKV
+from realisdance_jax.models.transformer import ContextKV, Features, ReferenceKV
 from realisdance_jax.models.unet import UNet
 from realisdance_jax.shapes import Array, Bool, Float, Int, typechecked
 
@@ -69,6 +69,16 @@ class RealisDance(nn.Module):
         return self.unet_main.reference_kv(features)
 
     @typechecked
+    def context_kv(self, context: Float[Array, "b m d"]) -> ContextKV:
+        """The main UNet's keys and values `b m k d` of projected image tokens."""
+        return self.unet_main.context_kv(context)
+
+    @typechecked
+    def fold_context(self, context: Float[Array, "b m d"]) -> ContextKV:
+        """What the main UNet's cross-attention gives to tokens that are all alike, `b c` (H4)."""
+        return self.unet_main.fold_context(context)
+
+    @typechecked
     def encode_pose(
         self, conditions: Float[Array, "b f H W c"]
     ) -> tuple[Float[Array, "b f h w d"], Float[Array, "b f h w k"]]:
@@ -85,7 +95,7 @@ class RealisDance(nn.Module):
         self,
         latents: Float[Array, "b f h w c"],
         t: Int[Array, "b"],
-        context: Float[Array, "_ m d"],
+        context: Float[Array, "_ m d"] | ContextKV,
         pose: tuple[Array, ...] | None = None,
         reference: ReferenceKV | None = None,
         keep: Bool[Array, "b"] | None = None,

@@ -18,6 +18,13 @@ Features = dict[str, Array]
 ReferenceKV = Mapping[str, tuple[Array, Array]]
 """Keys and values `b m k d` of the reference by block path."""
 
+ContextKV = Mapping[str, tuple[Array, Array] | Array]
+"""Of image tokens by block path: keys and values `b m k d`, or, where all tokens of a clip are
+alike, what cross-attention gives them whatever is asked, `b c`."""
+
+Context = Array | ContextKV
+"""Image tokens `b m c`, or what was made of them beforehand."""
+
 
 def for_each(batch: int, x: Array) -> Array:
     """`b ...` as it is; of one clip, the same for every example."""
@@ -45,7 +52,7 @@ class TransformerBlock(nn.Module):
     def __call__(
         self,
         x: Array,
-        context: Array,
+        context: Context,
         reference: ReferenceKV | None = None,
         keep: Array | None = None,
     ) -> tuple[Array, Array]:
@@ -66,11 +73,22 @@ class TransformerBlock(nn.Module):
         seen = None if kv is None else keep
         return self.attn1.output(attend(q, own, kv, seen, self.compute))
 
-    def cross_attention(self, x: Array, context: Array) -> Array:
-        """All frames of a clip see the same tokens, whose K/V are made once."""
-        shared = self.attn2.key_value(for_each(x.shape[0], context))
-        y = attend(self.attn2.query(x), shared=shared, compute=self.compute)
+    def cross_attention(self, x: Array, context: Context) -> Array:
+        """All frames of a clip see the same tokens."""
+        made = context[self.key] if isinstance(context, Mapping) else self.token_kv(context)
+        if not isinstance(made, tuple):
+            return made[:, None, None].astype(x.dtype)
+        k, v = (for_each(x.shape[0], part) for part in made)
+        y = attend(self.attn2.query(x), shared=(k, v), compute=self.compute)
         return self.attn2.output(y)
+
+    def token_kv(self, context: Array) -> tuple[Array, Array]:
+        """Keys and values `b m k d` of image tokens `b m c`."""
+        return self.attn2.key_value(context)
+
+    def folded(self, context: Array) -> Array:
+        """Cross-attention to tokens `b m c` that are all alike: a mean of equal values, `b c`."""
+        return self.attn2.output(self.attn2.key_value(context[:, :1])[1])[:, 0]
 
 
 class SpatialTransformer(nn.Module):
@@ -98,7 +116,7 @@ class SpatialTransformer(nn.Module):
     def __call__(
         self,
         x: Array,
-        context: Array,
+        context: Context,
         reference: ReferenceKV | None = None,
         keep: Array | None = None,
     ) -> tuple[Array, Features]:

@@ -10,7 +10,12 @@ from realisdance_jax.models.blocks import DownBlock, MidBlock, UpBlock
 from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import MotionConfig, UNetConfig
 from realisdance_jax.models.layers import Conv, GroupNorm, Linear
-from realisdance_jax.models.transformer import Features, ReferenceKV, SpatialTransformer
+from realisdance_jax.models.transformer import (
+    ContextKV,
+    Features,
+    ReferenceKV,
+    SpatialTransformer,
+)
 from realisdance_jax.shapes import Array, Bool, Float, Int, typechecked
 
 SPATIAL = ("batch", "frames", None, None, None)
@@ -102,12 +107,22 @@ class UNet(nn.Module):
             if transformer.block.key in features
         }
 
+    def context_kv(self, context: Array) -> ContextKV:
+        """Keys and values of image tokens `b m c` for every cross-attention."""
+        blocks = (transformer.block for transformer in self.transformers())
+        return {block.key: block.token_kv(context) for block in blocks}
+
+    def fold_context(self, context: Array) -> ContextKV:
+        """What every cross-attention gives to image tokens `b m c` that are all alike."""
+        blocks = (transformer.block for transformer in self.transformers())
+        return {block.key: block.folded(context) for block in blocks}
+
     @typechecked
     def __call__(
         self,
         sample: Float[Array, "b f h w c"],
         t: Int[Array, "b"] | Float[Array, "b"],
-        context: Float[Array, "_ m d"],
+        context: Float[Array, "_ m d"] | ContextKV,
         pose: tuple[Array, ...] | None = None,
         reference: ReferenceKV | None = None,
         keep: Bool[Array, "b"] | None = None,
@@ -117,7 +132,8 @@ class UNet(nn.Module):
         Args:
           sample: latents.
           t: `b` diffusion times.
-          context: image tokens after the projector, one set per clip.
+          context: image tokens after the projector, one set per clip, or what `context_kv` or
+            `fold_context` made of them.
           pose: outputs of the pose guider, one for conv_in and one per down block.
           reference: K/V by block path, joined to that block's own; None is plain self-attention.
           keep: `b` bools, which examples attend to the reference.

@@ -126,7 +126,8 @@ def _sampler_arguments(
     reference = traced("reference_kv", features)
     pictures = shape(windows, frames, *recipe.data.size, 3 * len(recipe.model.pose.conditions))
     guidance = traced("guide", traced("encode_pose", pictures)[0])
-    clip = on_mesh(ClipState(context, context, reference, None))
+    constant = traced("context_kv", context), traced("fold_context", context)
+    clip = on_mesh(ClipState(*constant, reference, None))
     return {
         "variables": variables,
         "clip": clip,

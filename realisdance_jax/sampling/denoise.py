@@ -1,12 +1,13 @@
 """The denoising loop: jitted programs per batch of windows and per step, run from the host.
 
-Once per clip: reference K/V and image tokens. Once per frame: pose features, kept on the host and
-sent to the devices window by window, so that of a long clip they hold latents only. Once per
-window, shared by the conditional and the unconditional branch: the pose guidance; again at every
-step only where windows move or are too many to keep.
+Once per clip: K/V of reference and image tokens. Once per frame: pose features, kept on the host
+and sent to the devices window by window, so that of a long clip they hold latents only. Once per
+distinct batch of windows, shared by both branches: the pose guidance, kept for the steps to come as
+far as `GUIDANCE_BYTES` go.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from realisdance_jax.diffusion.solvers import Solver
+from realisdance_jax.sampling.caches import ALL, Caches
 from realisdance_jax.sampling.pipeline import Pipeline
 from realisdance_jax.sampling.programs import (
     ClipState,
@@ -36,6 +38,9 @@ from realisdance_jax.shapes import Array
 OnStep = Callable[[int, Array], None]
 """Called with the step's number and the latents `f h w c` after it."""
 
+GUIDANCE_BYTES = 2**30
+"""Of pose guidance kept on each device: nine windows of 16 frames at 768x576 in bfloat16."""
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -46,22 +51,40 @@ class Timing:
 
 
 def window_poses(
-    pipeline: Pipeline, pose: np.ndarray, plan: WindowPlan, window_batch: int
+    pipeline: Pipeline, pose: np.ndarray, plan: WindowPlan, window_batch: int, caches: Caches = ALL
 ) -> Callable[[np.ndarray], Pose]:
-    """What gives the pose of a batch of windows with the index `w s`.
+    """What gives the pose of a batch of windows with the index `w s`: their guidance.
 
-    That is their guidance, made once, if one batch of windows serves all steps; else their
-    features, sent from the host each time.
+    That is made of features sent from the host; the guidance of windows that come more than once is
+    kept, while there is room. With a cache off, `make_window_step` makes it.
     """
     by_window = NamedSharding(pipeline.mesh, PartitionSpec("data"))
 
-    def features(index: np.ndarray) -> Array:
+    def sent(index: np.ndarray) -> Array:
         return jax.device_put(pose[index], by_window)
 
-    if not plan.shared or plan.index.shape[1] != window_batch:
-        return features
-    guidance = pipeline.call("model", "guide", features(plan.index[0]))
-    return lambda _: guidance
+    if not (caches.pose and caches.guidance):
+        return sent
+    steps = range(len(plan.index))
+    uses = Counter(index.tobytes() for i in steps for index, _ in plan.batches(i, window_batch))
+    kept: dict[bytes, tuple[Array, ...]] = {}
+
+    def guidance(index: np.ndarray) -> tuple[Array, ...]:
+        name = index.tobytes()
+        if name in kept:
+            return kept[name]
+        made = pipeline.call("model", "guide", sent(index))
+        fitting = GUIDANCE_BYTES // max(1, _device_bytes(made))
+        if uses[name] > 1 and len(kept) < fitting:
+            kept[name] = made
+        return made
+
+    return guidance
+
+
+def _device_bytes(arrays: tuple[Array, ...]) -> int:
+    """Of the parts on one device."""
+    return sum(x.addressable_shards[0].data.nbytes for x in arrays)
 
 
 class _Programs(NamedTuple):
@@ -85,6 +108,7 @@ class _Run:
     window_batch: int
     key: Array
     poses: Callable[[np.ndarray], Pose]
+    caches: Caches
 
     def window_inputs(self, i: int, x: Array, index: np.ndarray) -> tuple:
         t = self.pipeline.everywhere(jnp.int32(self.solver.timesteps[i]))
@@ -124,9 +148,10 @@ class _Run:
         where, share = everywhere((index, weight))
         take = compiled(("take",), take_windows, (), by_window, (latents, where))
         inputs = self.window_inputs(0, take(latents, where), index)
-        window = make_window_step(self.pipeline.model, self.guidance)
+        window = make_window_step(self.pipeline.model, self.guidance, self.caches)
         by_branch = NamedSharding(mesh, PartitionSpec(None, "data"))
-        predict = compiled(("window", self.guidance), window, (), by_branch, inputs)
+        name = ("window", self.guidance, self.caches)
+        predict = compiled(name, window, (), by_branch, inputs)
         branches = 2 if self.guidance.scale > 1 else 1
         sums = (branches, *inputs[3].shape)
         predicted = jax.ShapeDtypeStruct(sums, jnp.float32, sharding=by_branch)
@@ -165,15 +190,16 @@ def denoise_clip(
     key: Array,
     on_step: OnStep | None = None,
     progress: bool = False,
+    caches: Caches = ALL,
 ) -> tuple[Array, Timing]:
     """Denoise initial latents `f h w c` (unit variance) with the windows of `plan`.
 
     `window_batch` divides the plan's windows and is a multiple of the mesh's devices. `key` feeds
-    the noise of stochastic solvers only.
+    the noise of stochastic solvers only. `caches` says what `clip` holds (`encode_reference`).
     """
     assert clip.pose is not None
-    poses = window_poses(pipeline, clip.pose, plan, window_batch)
-    run = _Run(pipeline, clip, plan, solver, guidance, window_batch, key, poses)
+    poses = window_poses(pipeline, clip.pose, plan, window_batch, caches)
+    run = _Run(pipeline, clip, plan, solver, guidance, window_batch, key, poses, caches)
     latents = pipeline.everywhere(jnp.array(initial, jnp.float32))
     state = pipeline.everywhere(solver.init(latents[None]))
     with tqdm(total=len(solver.timesteps), unit="step", disable=not progress) as bar:

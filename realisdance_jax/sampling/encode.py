@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from realisdance_jax.models.dinov2 import zero_image
+from realisdance_jax.models.transformer import Context
+from realisdance_jax.sampling.caches import ALL, Caches
 from realisdance_jax.sampling.pipeline import Pipeline
-from realisdance_jax.sampling.programs import ClipState
-from realisdance_jax.shapes import Float, UInt8, typechecked
+from realisdance_jax.sampling.programs import ClipState, RawReference
+from realisdance_jax.shapes import Array, Float, UInt8, typechecked
 
 
 @typechecked
@@ -78,29 +80,52 @@ def encode_conditions(
     return EncodedConditions(_joined(features), _joined(gates), _joined(pictures))
 
 
+def _unconditional(
+    pipeline: Pipeline, tokens: Array, image: Array | None, caches: Caches
+) -> Context:
+    """Of the tokens of an absent picture (parity.md: H4).
+
+    image: what DINOv2 is shown. Without it the tokens are zeros, so that projected they are all
+    alike, and cross-attention gives the same to every query.
+    """
+    if image is None:
+        absent = jnp.zeros_like(tokens[:, :1] if caches.fold else tokens)
+    else:
+        absent = pipeline.call(
+            "dino", "__call__", pipeline.everywhere(zero_image(*image.shape[:3]))
+        )
+    context = pipeline.call("model", "project", absent)
+    if image is None and caches.fold:
+        return pipeline.call("model", "fold_context", context)
+    return pipeline.call("model", "context_kv", context) if caches.context else context
+
+
 @typechecked
 def encode_reference(
     pipeline: Pipeline,
     clip: Clip,
     uncond: Literal["fake", "image"],
     pose: Float[np.ndarray, "f h w d"],
+    caches: Caches = ALL,
 ) -> ClipState:
-    """Image tokens of both guidance branches and the reference K/V (parity.md: H4)."""
+    """Image tokens of both guidance branches and the reference K/V.
+
+    pose: features, or pictures if `caches` has none of them.
+    """
     image, reference = pipeline.everywhere((clip.encoder_image[None], clip.reference[None]))
     tokens = pipeline.call("dino", "__call__", image)
-    absent = jnp.zeros_like(tokens)
-    if uncond == "image":
-        zeros = pipeline.everywhere(zero_image(*image.shape[:3]))
-        absent = pipeline.call("dino", "__call__", zeros)
-    context = pipeline.call("model", "project", tokens)
-    absent = pipeline.call("model", "project", absent)
-    latents = pipeline.call("vae", "encode", reference)
-    features = pipeline.call("model", "encode_reference", latents, context)
-    kv = pipeline.call("model", "reference_kv", features)
+    absent = _unconditional(pipeline, tokens, image if uncond == "image" else None, caches)
+    context = projected = pipeline.call("model", "project", tokens)
+    if caches.context:
+        context = pipeline.call("model", "context_kv", projected)
+    kv = RawReference(pipeline.call("vae", "encode", reference), projected)
+    if caches.reference:
+        kv = pipeline.call("model", "reference_kv", pipeline.call("model", "encode_reference", *kv))
     context, absent, kv = pipeline.everywhere((context, absent, kv))
     return ClipState(context, absent, kv, pose)
 
 
+@typechecked
 def decode_frames(
     pipeline: Pipeline, latents: Float[np.ndarray, "f h w c"], chunk: int
 ) -> Iterator[Float[np.ndarray, "f H W 3"]]:

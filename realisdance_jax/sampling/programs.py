@@ -12,25 +12,34 @@ import numpy as np
 from realisdance_jax.diffusion.guidance import classifier_free_guidance, rescale_guidance
 from realisdance_jax.diffusion.solvers import Solver
 from realisdance_jax.models.realisdance import RealisDance
-from realisdance_jax.models.transformer import ReferenceKV
+from realisdance_jax.models.transformer import Context, ReferenceKV
+from realisdance_jax.sampling.caches import ALL, Caches
 from realisdance_jax.shapes import Array
+
+
+class RawReference(NamedTuple):
+    """Of which a step makes the reference's K/V itself: latents `1 h w c`, image tokens `1 m d`."""
+
+    latents: Array
+    tokens: Array
 
 
 class ClipState(NamedTuple):
     """What a clip gives the denoiser.
 
-    context, uncond_context: projected image tokens `1 m c` and reference: K/V of the reference, on
-    the devices. pose: pose features `f h w c` on the host, None inside programs.
+    context, uncond_context: of projected image tokens `1 m d` and reference: K/V of the reference,
+    on the devices. pose: pose features `f h w c` on the host, None inside programs. With a cache
+    turned off it holds what is made anew: the tokens, the raw reference, the pictures `f H W c`.
     """
 
-    context: Array
-    uncond_context: Array
-    reference: ReferenceKV
+    context: Context
+    uncond_context: Context
+    reference: ReferenceKV | RawReference
     pose: np.ndarray | None
 
 
 Pose = Array | tuple[Array, ...]
-"""Of a batch of windows: features `w s h w c`, or the guidance made of them."""
+"""Of a batch of windows: features `w s h w c` (or pictures), or the guidance made of them."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,9 @@ def add_windows(total: Array, predicted: Array, index: Array, weight: Array) -> 
     return total + jnp.einsum("wsf,bws...->bf...", chosen, predicted, precision="highest")
 
 
-def make_window_step(model: RealisDance, guidance: Guidance) -> Callable[..., Array]:
+def make_window_step(
+    model: RealisDance, guidance: Guidance, caches: Caches = ALL
+) -> Callable[..., Array]:
     """The pure program of a batch of windows, whatever the length of the clip they are from:
 
     (variables, clip, pose, x, t) -> predictions `branch w s h w c` for the windows x, `w s h w c`.
@@ -69,16 +80,26 @@ def make_window_step(model: RealisDance, guidance: Guidance) -> Callable[..., Ar
     """
 
     def step(variables: Any, clip: ClipState, pose: Pose, x: Array, t: Array) -> Array:
-        guided: Any = pose
-        if not isinstance(pose, tuple):
-            guided = model.apply(variables, pose, method="guide")
         times = jnp.full((x.shape[0],), t)
 
-        def denoise(context: Array, reference: ReferenceKV | None) -> Any:
-            inputs = (x, times, context, guided, reference)
-            return model.apply(variables, *inputs, method="denoise")
+        def call(method: str, *inputs: Any) -> Any:
+            return model.apply(variables, *inputs, method=method)
 
-        branches = [denoise(clip.context, clip.reference)]
+        def guide() -> Any:
+            if isinstance(pose, tuple):
+                return pose
+            return call("guide", pose if caches.pose else call("encode_pose", pose)[0])
+
+        once = guide() if caches.guidance else None
+
+        def denoise(context: Context, reference: ReferenceKV | None) -> Any:
+            guided = guide() if once is None else once
+            return call("denoise", x, times, context, guided, reference)
+
+        reference = clip.reference
+        if isinstance(reference, RawReference):
+            reference = call("reference_kv", call("encode_reference", *reference))
+        branches = [denoise(clip.context, reference)]
         if guidance.scale > 1:
             branches.append(denoise(clip.uncond_context, None))
         return jnp.stack(branches)

@@ -16,6 +16,7 @@ from realisdance_jax.checkpoints.weights import Manifest
 from realisdance_jax.data.images import read_image
 from realisdance_jax.data.transforms import crop_resize, dino_size, imagenet_normalise, to_signed
 from realisdance_jax.diffusion.solvers import make_solver
+from realisdance_jax.sampling.caches import ALL, Caches
 from realisdance_jax.sampling.color import apply_color, color_statistics, merge_color
 from realisdance_jax.sampling.conditions import open_driver, stacked_conditions
 from realisdance_jax.sampling.config import SampleConfig
@@ -139,6 +140,7 @@ def sample_clip(
     initial: Float[np.ndarray, "f h w c"] | None = None,
     on_step: OnStep | None = None,
     progress: bool = False,
+    caches: Caches = ALL,
 ) -> Animation:
     """Sample one clip from arrays.
 
@@ -152,16 +154,18 @@ def sample_clip(
     noise_key, step_key = jax.random.split(jax.random.key(config.seed))
     known = len(clip.conditions) if isinstance(clip.conditions, Sized) else None
     check_config(manifest, config, known)
-    encoded = encode_conditions(pipeline, clip.conditions, config.chunk)
+    conditions = clip.conditions if caches.pose else list(clip.conditions)
+    encoded = encode_conditions(pipeline, conditions, config.chunk)
     frames, h, w = encoded.features.shape[:3]
     check_config(manifest, config, frames)
     plan, batch = choose_windows(pipeline, config, frames)
     shape = (frames, h, w, manifest.model.unet.in_channels)
     initial = _initial_latents(initial, noise_key, shape)
-    state = encode_reference(pipeline, clip, uncond, encoded.features)
+    pose = encoded.features if caches.pose else np.stack(list(conditions))
+    state = encode_reference(pipeline, clip, uncond, pose, caches)
     guidance = Guidance(config.guidance, config.guidance_rescale)
     denoised, timing = denoise_clip(
-        pipeline, state, initial, plan, solver, guidance, batch, step_key, on_step, progress
+        pipeline, state, initial, plan, solver, guidance, batch, step_key, on_step, progress, caches
     )
     latents = pipeline.on_host(denoised)
     target = clip.reference if config.color else None

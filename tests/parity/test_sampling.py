@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.plain import denoise_plain, plain_inputs, plain_programs
 from realisdance_jax.checkpoints.variables import ALL_COMPONENTS
 from realisdance_jax.checkpoints.weights import FORMAT, Manifest, merge
 from realisdance_jax.demo import random_variables
@@ -22,8 +23,8 @@ from realisdance_jax.sampling import sampler
 from realisdance_jax.sampling.config import SampleConfig
 from realisdance_jax.sampling.encode import Clip
 from realisdance_jax.sampling.pipeline import Pipeline
-from realisdance_jax.sampling.programs import frame_noise
-from realisdance_jax.sampling.sampler import Animation, sample_clip
+from realisdance_jax.sampling.programs import Guidance, frame_noise
+from realisdance_jax.sampling.sampler import Animation, choose_windows, sample_clip
 from tests import oracle
 from tests.e2e.conftest import SMALL
 from tests.parity.report import SAMPLING, Table, channels_last
@@ -148,6 +149,23 @@ def test_video_stage(name, record_property, plain_video):
         stored = plain[rule["video_plain_frames_stored"]]
         table.row(f"{name}.video_plain", official_video(stored, 2))
     table.verify()
+
+
+def test_exact_caches_equal_the_order_of_the_release():
+    """Reference UNet and pose guider anew in every window and step, the latter in each branch."""
+    options = {"window_size": 4, "window_overlap": 1, "window_batch": 2}
+    clip, initial = inputs(2, 10)
+    solver, guidance = make_solver("ddim", ScheduleConfig(), 4), Guidance(2.0)
+    plan, batch = choose_windows(pipeline(2), SampleConfig(steps=4, **options), 10)
+    once, programs = (
+        plain_inputs(pipeline(2), clip, "fake"),
+        plain_programs(pipeline(2), solver, guidance),
+    )
+    rest = (initial, plan, solver, guidance, batch)
+    plain = denoise_plain(pipeline(2), programs, once, *rest)
+    ours = run(2, 10, uncond="fake", color=False, **options)[0][-1]
+    assert oracle.relative_error(ours, plain) < 5e-5
+    assert oracle.relative_error(plain, initial) > 0.1
 
 
 def test_single_window(record_property):
