@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv demo test test-slow test-cross lint clean
+.PHONY: help venv demo test test-slow test-cross bench-gpu lint clean
 
 help:
 	@echo "make demo        install and animate an embedded example on the CPU -> out/demo.mp4, out/demo.png"
 	@echo "make test        install and run the tests (8 simulated devices, no accelerator)"
 	@echo "make test-slow   the tests that take minutes"
 	@echo "make test-cross  compare with live PyTorch libraries (installs torch==2.13.0)"
+	@echo "make bench-gpu   on an NVIDIA GPU: full-size sampling, training and attention -> benchmarks/results"
 	@echo "make lint        ruff and pyright"
 
 venv: $(VENV)/.installed
@@ -41,6 +42,15 @@ test-slow: venv
 
 test-cross: $(VENV)-cross/.installed
 	$(VENV)-cross/bin/python -m pytest -q -m torch
+
+$(VENV)/.cuda: $(VENV)/.installed
+	$(PIP) --editable ".[test,cuda]"
+	@touch $@
+
+bench-gpu: $(VENV)/.cuda
+	$(BIN)/python -m benchmarks.attention --preset full
+	$(BIN)/python -m benchmarks.sample --preset full
+	$(BIN)/python -m benchmarks.train --preset full
 
 lint: $(VENV)/.linters
 	$(BIN)/ruff check .

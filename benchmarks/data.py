@@ -9,7 +9,6 @@ import argparse
 import datetime
 import os
 import pickle
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.measure import processor
 from realisdance_jax.data.builder import write_cached, write_encoded
 from realisdance_jax.data.catalogue import open_raw
 from realisdance_jax.data.config import CONDITIONS, DataConfig
@@ -138,16 +138,6 @@ def frames_per_second(folder: Path, workers: int, seconds: float) -> float:
 def bytes_per_frame(folder: Path, frames: int) -> float:
     """On disk, all files of `folder` over `frames`."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / frames
-
-
-def processor() -> str:
-    """What /proc/cpuinfo calls it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def report(speeds: dict[str, list[float]], sizes: dict[str, float], load: float, made: str) -> str:

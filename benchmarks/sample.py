@@ -1,0 +1,154 @@
+"""Sampling with random weights: `python -m benchmarks.sample --preset tiny|small|full`.
+
+Times a clip with the exact caches; beside it, where the preset has it, the release's order with the
+same attention, precision and window batch, run in turns; and the steps of longer clips. Reference,
+poses and latents are noise. DINOv2 and the VAE's encoder run once per clip in both.
+"""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.measure import Report, Row, finish, machine, make_parser, peak_of, seconds_of
+from benchmarks.plain import denoise_plain, plain_inputs, plain_programs
+from benchmarks.presets import PRESETS, Preset, make_clip, make_latents, make_pipeline
+from benchmarks.work import Work
+from realisdance_jax.diffusion.solvers import make_solver
+from realisdance_jax.sampling.denoise import Timing, denoise_clip
+from realisdance_jax.sampling.encode import decode_frames, encode_conditions, encode_reference
+from realisdance_jax.sampling.pipeline import Pipeline
+from realisdance_jax.sampling.programs import Guidance
+from realisdance_jax.sampling.sampler import choose_windows
+from realisdance_jax.sampling.windows import WindowPlan
+
+GUIDANCE = Guidance(2.0)
+SHARE = 0.9
+"""Of the ratio of FLOPs, what the ratio of times should reach."""
+
+
+class Case:
+    """One clip of a preset, both ways."""
+
+    def __init__(self, pipeline: Pipeline, preset: Preset, frames: int):
+        self.pipeline, self.frames, self.config = pipeline, frames, preset.sampling()
+        schedule = pipeline.manifest.schedule
+        self.solver = make_solver(self.config.solver, schedule, preset.steps, self.config.spacing)
+        self.plan: WindowPlan
+        self.plan, self.batch = choose_windows(pipeline, self.config, frames)
+        self.clip, self.initial = make_clip(preset, frames), make_latents(preset, frames)
+        self.timings: list[Timing] = []
+
+    def exact(self) -> Any:
+        """Latents of the clip, as `sample_clip` makes them."""
+        run = self.pipeline
+        features = encode_conditions(run, self.clip.conditions, self.config.chunk).features
+        state = encode_reference(run, self.clip, "fake", features)
+        rest = (self.plan, self.solver, GUIDANCE, self.batch, jax.random.key(0))
+        latents, timing = denoise_clip(run, state, self.initial, *rest)
+        self.timings.append(timing)
+        return latents
+
+    def plain(self) -> Callable[[], Any]:
+        """The same in the order of the release; its programs are kept from call to call."""
+        programs = plain_programs(self.pipeline, self.solver, GUIDANCE)
+        rest = (self.initial, self.plan, self.solver, GUIDANCE, self.batch)
+
+        def run() -> Any:
+            inputs = plain_inputs(self.pipeline, self.clip, "fake")
+            return denoise_plain(self.pipeline, programs, inputs, *rest)
+
+        return run
+
+    def decode(self) -> Any:
+        """All frames as pictures on the host."""
+        chunks = decode_frames(self.pipeline, self.initial, self.config.chunk)
+        return [np.asarray(chunk) for chunk in chunks]
+
+
+def clip_rows(case: Case, work: Work, runs: int, with_plain: bool) -> tuple[list[Row], dict]:
+    """The clip with caches and, in turns, without; what follows from it."""
+    exact_flops = work.exact_clip(case.plan, case.frames)
+    found = jax.block_until_ready(case.exact())
+    numbers = {"compile seconds of the step": case.timings[0].compile_seconds}
+    exact_peak, plain_peak = peak_of(case.exact), None
+    plain, exact_seconds, plain_seconds = case.plain(), [], []
+    if with_plain:
+        other = np.asarray(plain())
+        error = np.linalg.norm(found - other) / np.linalg.norm(other)
+        numbers["relative difference of the latents"] = float(error)
+        plain_peak = peak_of(plain)
+    case.timings.clear()
+    for _ in range(runs):
+        exact_seconds += seconds_of(case.exact, 1, warm=False)
+        plain_seconds += seconds_of(plain, 1, warm=False) if with_plain else ()
+    loops = tuple(sum(timing.step_seconds) for timing in case.timings)
+    rows = [
+        Row("clip, exact caches", tuple(exact_seconds), exact_flops, exact_peak),
+        Row("its denoising loop", loops, work.exact_loop(case.plan)),
+    ]
+    if with_plain:
+        flops = work.plain_clip(case.plan)
+        rows.append(Row("clip, order of the release", tuple(plain_seconds), flops, plain_peak))
+        times, counts = rows[2].median / rows[0].median, flops / exact_flops
+        numbers["time ratio, release / exact"] = times
+        numbers["FLOP ratio, release / exact"] = counts
+        numbers[f"time ratio / FLOP ratio (at least {SHARE})"] = times / counts
+        if exact_peak and plain_peak:
+            numbers["peak memory, exact / release (at most 1)"] = exact_peak / plain_peak
+    rows.append(Row("decoding the clip", seconds_of(case.decode, runs)))
+    numbers["seconds per clip with decoding"] = rows[0].median + rows[-1].median
+    return rows, numbers
+
+
+def length_rows(pipeline: Pipeline, preset: Preset, work: Work, lengths: tuple[int, ...]) -> Any:
+    """Steps of clips of several lengths (the first step is the warm-up), and cost per frame."""
+    rows, costs = [], {}
+    for frames in lengths:
+        case = Case(pipeline, preset, frames)
+        case.exact()
+        seconds = case.timings[-1].step_seconds[1:]
+        windows = case.plan.index.shape[1]
+        row = Row(f"one step, {frames} frames", seconds, windows * work.step)
+        costs[frames] = row.median / frames
+        row.more.update({"windows": windows, "ms per frame": 1000 * costs[frames]})
+        rows.append(row)
+    first = costs[min(costs)]
+    label = "cost of a step per frame, longest / shortest clip"
+    return rows, {label: costs[max(costs)] / first}
+
+
+def run(name: str, options: argparse.Namespace) -> Report:
+    """All measurements of a preset."""
+    preset, work = PRESETS[name], Work(PRESETS[name])
+    device, pipeline = machine(preset.dtype), make_pipeline(preset)
+    case = Case(pipeline, preset, preset.frames)
+    with_plain = preset.plain if options.plain is None else options.plain
+    rows, numbers = clip_rows(case, work, options.runs, with_plain)
+    longer, more = length_rows(pipeline, preset, work, options.lengths or preset.lengths)
+    settings = {
+        "size": f"{preset.size[0]}x{preset.size[1]}",
+        "frames": preset.frames,
+        "windows of": preset.window,
+        "overlap": preset.overlap,
+        "window batch": case.batch,
+        "steps": preset.steps,
+        "solver": case.config.solver,
+        "guidance": GUIDANCE.scale,
+    }
+    return Report("sample", name, settings, device, rows + longer, numbers | more)
+
+
+def main() -> None:
+    parser = make_parser("sample", __doc__)
+    plain = argparse.BooleanOptionalAction
+    parser.add_argument("--plain", action=plain, help="time the release's order; as the preset has")
+    parser.add_argument("--lengths", type=int, nargs="+", help="frames of clips, steps timed")
+    options = parser.parse_args()
+    finish(run(options.preset, options), options)
+
+
+if __name__ == "__main__":
+    main()
