@@ -39,7 +39,7 @@ OnStep = Callable[[int, Array], None]
 """Called with the step's number and the latents `f h w c` after it."""
 
 GUIDANCE_BYTES = 2**30
-"""Of pose guidance kept on each device: nine windows of 16 frames at 768x576 in bfloat16."""
+"""Of pose guidance kept on each device: ten windows of 16 frames at 768x576 in bfloat16."""
 
 
 @dataclass(frozen=True)
