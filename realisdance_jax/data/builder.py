@@ -68,8 +68,7 @@ def write_encoded(
     with _output(out, verdicts) as draft:
         features = encoded_features(conditions)
         writer = ShardWriter(draft / CLIPS, features, digest, CLIPS_PER_SHARD)
-        for number in progress(_kept(verdicts)):
-            clip = source.clip(number)
+        for clip in source.successive(progress(_kept(verdicts))):
             if not isinstance(clip, FileClip):
                 raise UserError(f"{clip.name}: expected files to pack, found drawn pictures")
             writer.write([encode_clip(clip, conditions)])
@@ -101,8 +100,9 @@ def write_cached(
     with _output(out, verdicts) as draft:
         frames = ShardWriter(draft / FRAMES, frame_features(), digest, FRAMES_PER_SHARD)
         tokens = ShardWriter(draft / TOKENS, token_features(), digest, TOKENS_PER_SHARD)
-        for number in progress(_kept(verdicts)):
-            clip, length = source.clip(number), verdicts[number].frames
+        numbers = _kept(verdicts)
+        for number, clip in zip(numbers, source.successive(progress(numbers)), strict=True):
+            length = verdicts[number].frames
             candidates = reference_candidates(length, references)
             for group in _chunks(clip, length, conditions, size, chunk):
                 frames.write(_frame_records(group, encoder))

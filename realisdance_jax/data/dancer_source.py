@@ -1,6 +1,6 @@
 """Dancers by number as a source of training data, and their clips as files in memory."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -11,6 +11,7 @@ from realisdance_jax.data.clips import FileClip
 from realisdance_jax.data.corruptions import Corruption
 from realisdance_jax.data.dancer_clips import DancerClip, split_seeds
 from realisdance_jax.data.sources import ClipSource, hashed
+from realisdance_jax.poses.frame_pool import in_pool
 
 DRAWING = 1
 """Raised when the same numbers give other pictures."""
@@ -50,17 +51,27 @@ class DancerSource(ClipSource):
 
 @dataclass(frozen=True)
 class PackedSource(ClipSource):
-    """The clips of dancers as lossless pictures, to be written by `write_encoded`."""
+    """The clips of dancers as lossless pictures in memory, for `write_encoded` and `write_cached`.
+
+    processes: that draw when many clips are wanted; 1 draws here.
+    """
 
     drawn: DancerSource
     conditions: tuple[str, ...]
     images: bool = False
+    processes: int = 1
 
     def __len__(self) -> int:
         return len(self.drawn)
 
     def clip(self, number: int) -> FileClip:
         return packed_clip(self.drawn.clip(number), self.conditions)
+
+    def successive(self, numbers: Iterable[int]) -> Iterator[FileClip]:
+        """As `clip`, each drawn by a process of its own."""
+        if self.processes == 1:
+            return map(self.clip, numbers)
+        return in_pool(self.clip, numbers, self.processes)
 
     def name(self, number: int) -> str:
         return self.drawn.name(number)

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -64,6 +64,10 @@ class ClipSource(abc.ABC):
 
     @abc.abstractmethod
     def fingerprint(self) -> str: ...
+
+    def successive(self, numbers: Iterable[int]) -> Iterator[Clip]:
+        """Clips to be read whole, one after another."""
+        return map(self.clip, numbers)
 
     def sample(self, number: int, config: DataConfig, streams: Streams) -> Sample:
         """Pictures of one example, see `make_sample`."""

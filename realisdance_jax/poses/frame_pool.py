@@ -1,4 +1,4 @@
-"""Pictures of many frames, in order, painted by several processes in constant memory."""
+"""Pictures of many frames, in order, made by several processes in constant memory."""
 
 import multiprocessing
 import os
@@ -20,6 +20,7 @@ from realisdance_jax.shapes import UInt8, typechecked
 from realisdance_jax.utils.errors import UserError
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @typechecked
@@ -42,14 +43,16 @@ def paint_frames(
     Raises `UserError` when a process is killed. The processes leave Ctrl-C to this one, and end
     when it is killed.
     """
-    pictures = map(paint, frames) if processes == 1 else _in_pool(paint, frames, processes)
+    pictures = map(paint, frames) if processes == 1 else in_pool(paint, frames, processes)
     yield from tqdm(pictures, label, total, disable=True if label is None else None, unit="frame")
 
 
-def _in_pool(
-    paint: Callable[[T], np.ndarray], frames: Iterable[T], processes: int
-) -> Iterator[np.ndarray]:
-    """At most two frames per process are under way; spawned, since JAX does not survive a fork."""
+def in_pool(paint: Callable[[T], R], frames: Iterable[T], processes: int) -> Iterator[R]:
+    """`paint` of every frame, or whatever it takes, in order, by processes of a pool.
+
+    At most two frames per process are under way; spawned, since JAX does not survive a fork.
+    Raises `UserError` when a process is killed.
+    """
     source, waiting = iter(frames), deque[Future]()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, _Painter.prepare, (paint,)) as pool:
@@ -75,16 +78,16 @@ def _in_pool(
 class _Painter:
     """What a process of the pool paints with; a pool gives its processes things in no other way."""
 
-    paint: Callable[[Any], np.ndarray]
+    paint: Callable[[Any], Any]
 
     @classmethod
-    def prepare(cls, paint: Callable[[Any], np.ndarray]) -> None:
+    def prepare(cls, paint: Callable[[Any], Any]) -> None:
         """Called once in each process."""
         cls.paint = staticmethod(paint)
         threading.Thread(target=_end_with_parent, daemon=True).start()
 
     @classmethod
-    def picture(cls, frame: Any) -> np.ndarray:
+    def picture(cls, frame: Any) -> Any:
         return cls.paint(frame)
 
 

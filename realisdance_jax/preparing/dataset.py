@@ -15,7 +15,8 @@ from tqdm import tqdm
 from realisdance_jax.checkpoints.weights import load_component, read_manifest
 from realisdance_jax.data.builder import write_cached, write_encoded
 from realisdance_jax.data.catalogue import open_source
-from realisdance_jax.data.config import CONDITIONS, SYNTHETIC, DataConfig
+from realisdance_jax.data.config import CONDITIONS, DANCER, DRAWN, SYNTHETIC, DataConfig
+from realisdance_jax.data.dancer_source import DancerSource, PackedSource
 from realisdance_jax.data.sources import ClipSource
 from realisdance_jax.data.stored import StoredIndex
 from realisdance_jax.data.validation import Limits, Verdict, validate
@@ -72,9 +73,11 @@ def add_command(commands: Any) -> None:
     dataset = commands.add_parser("dataset", help=about, description=about)
     dataset.set_defaults(run=run)
     files = dataset.add_argument_group("files")
-    files.add_argument("--source", required=True, help="official folder, image list, or synthetic")
+    kinds = "official folder, image list, synthetic, or dancer"
+    files.add_argument("--source", required=True, help=kinds)
     files.add_argument("--out", type=Path, required=True, help="folder to write, a new one")
-    files.add_argument("--split", default="train", help="sub-folder of --source with video/")
+    split = "sub-folder of --source with video/; of dancers also test, test_identity, test_motion"
+    files.add_argument("--split", default="train", help=split)
     files.add_argument("--hamer-root", default="", help="HaMeR renderings of an image list")
     files.add_argument("--smpl-root", default="", help="SMPL renderings of an image list")
     names = ",".join(CONDITIONS)
@@ -88,13 +91,52 @@ def add_command(commands: Any) -> None:
     checks.add_argument(
         "--max-upscale", type=float, default=DEFAULTS.max_upscale, help="enlargement of a crop"
     )
-    checks.add_argument("--workers", type=int, default=os.cpu_count(), help="clips checked at once")
+    workers = "clips checked, or dancers drawn, at once"
+    checks.add_argument("--workers", type=int, default=os.cpu_count(), help=workers)
+    drawn = dataset.add_argument_group("synthetic and dancer: drawn here")
+    drawn.add_argument("--clips", type=int, help="how many (default: 64)")
+    drawn.add_argument("--clip-frames", type=int, help="length of each (default: 64)")
+    shares = "of a dancer's frames with a wrong DWPose, HaMeR, SMPL-CS, 0 to 1, for good"
+    drawn.add_argument("--corruption", metavar="D,H,S", help=f"shares {shares} (default: 0,0,0)")
+    drawn.add_argument("--seed", type=int, help="which frames are wrong, and how (default: 0)")
     cache = dataset.add_argument_group("cache: no video is decoded in training, no random crops")
     cache.add_argument("--cache", action="store_true", help="store latents, tokens and conditions")
     cache.add_argument("--weights", type=Path, help="folder written by convert")
     possible = "frames per clip that may be the reference, evenly spaced; 0 is all"
     cache.add_argument("--references", type=int, default=0, help=possible)
     cache.add_argument("--chunk", type=int, default=8, help="frames per call of the networks")
+
+
+def drawing_options(options: Namespace) -> dict[str, Any]:
+    """The options of drawn sources as values of `DataConfig`; `UserError` where they mean nothing.
+
+    Films and image lists have none of them; only dancers can be corrupted.
+    """
+    given = {
+        "clips": ("synthetic_clips", options.clips, DRAWN),
+        "clip-frames": ("synthetic_frames", options.clip_frames, DRAWN),
+        "corruption": ("corruption", options.corruption, (DANCER,)),
+        "seed": ("corruption_seed", options.seed, (DANCER,)),
+    }
+    values = {}
+    for option, (key, value, sources) in given.items():
+        if value is None:
+            continue
+        if options.source not in sources:
+            names = " or ".join(sources)
+            raise UserError(f"--{option}: expected --source {names}, found {options.source}")
+        values[key] = _shares(value) if key == "corruption" else value
+    return values
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    """`0.5,0,0` or, for all three alike, `0.5`."""
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        expected = "one share or three with commas"
+        raise UserError(f"--corruption: expected {expected}, found {text!r}") from None
+    return shares * 3 if len(shares) == 1 else shares
 
 
 def check_clips(source: ClipSource, options: Namespace, config: DataConfig) -> list[Verdict]:
@@ -124,6 +166,7 @@ def prepare_dataset(options: Namespace) -> StoredIndex:
         smpl_root=options.smpl_root,
         size=options.size,
         conditions=tuple(name for name in options.conditions.split(",") if name),
+        **drawing_options(options),
     )
     source = open_source(options.source, config)
     if not isinstance(source, ClipSource):
@@ -131,7 +174,11 @@ def prepare_dataset(options: Namespace) -> StoredIndex:
     if options.source == SYNTHETIC and not options.cache:
         raise UserError(f"{SYNTHETIC}: expected files to pack (or --cache), found drawn pictures")
     networks = Networks(options.weights, options.chunk) if options.cache else None
-    verdicts = check_clips(source, options, config)
+    if isinstance(source, DancerSource):  # true by construction, and wrong on purpose
+        verdicts = [Verdict(source.name(n), source.frames(n)) for n in range(len(source))]
+        source = PackedSource(source, config.conditions, processes=max(1, options.workers))
+    else:
+        verdicts = check_clips(source, options, config)
     progress = partial(_progress, "encoding" if networks else "packing")
     common = (source, verdicts, config.conditions, options.out)
     if networks is None:
