@@ -1,7 +1,7 @@
 """Training configuration: plain values in a locked ConfigDict, built by stage; no JAX here.
 
-`configs/stage1.py` and `configs/stage2.py` call `base_config` and change values; arguments after a
-colon combine: `stage2.py:released,smoke`.
+The files of `configs/` call `base_config` and change values; arguments after a colon combine:
+`stage2.py:released,smoke`.
 """
 
 from typing import Any
@@ -13,7 +13,9 @@ from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.records import nearest
 from realisdance_jax.utils.tree import NO_GRADIENT
 
-VARIANTS = ("released", "smoke")
+ABLATIONS = ("no_gate", "no_hamer", "no_pose_motion", "no_shuffle")
+VARIANTS = ("released", "dancer", *ABLATIONS, "smoke")
+"""In the order in which they are applied, whatever the order in which they are given."""
 
 
 def _model(motion: bool) -> ConfigDict:
@@ -33,6 +35,8 @@ def _model(motion: bool) -> ConfigDict:
                 "conditions": ("dwpose", "hamer", "smpl"),
                 "encoder_widths": (16, 32, 96, 256),
                 "gate_width": 128,
+                "kind": "gated",
+                "motion": True,
             },
             "dino": {
                 "width": 1024,
@@ -133,31 +137,91 @@ def base_config(stage: int) -> ConfigDict:
     return config
 
 
+def baseline_config(argument: str) -> ConfigDict:
+    """Animate Anyone as the paper compares with it, of the stage that `argument` names, locked.
+
+    argument: `stage1` (the default) or `stage2`, and variants. DWPose alone goes through one
+    embedding, added once; no gate, no motion modules in it, no pose shuffle; all else is equal.
+    """
+    names = [name for name in (argument or "").split(",") if name]
+    stages = [name for name in names if name in ("stage1", "stage2")]
+    if len(stages) > 1:
+        raise UserError(f"config: expected one of stage1 and stage2, found {','.join(stages)}")
+    config: Any = base_config(2 if stages == ["stage2"] else 1)
+    config.model.pose.update({"kind": "embedding", "conditions": ("dwpose",)})
+    config.data.conditions = ("dwpose",)
+    config.loss.shuffle = 0.0
+    return apply_variants(config, ",".join(name for name in names if name not in stages))
+
+
 def parse_variants(argument: str) -> tuple[str, ...]:
     """Names of a comma-separated config argument; unknown ones raise with the nearest name."""
     names = tuple(name for name in (argument or "").split(",") if name)
     for name in names:
         if name not in VARIANTS:
             raise UserError(
-                f"config: expected {' or '.join(VARIANTS)} after the colon, found {name!r}"
-                f"{nearest(name, VARIANTS)}"
+                f"config: expected {', '.join(VARIANTS[:-1])} or {VARIANTS[-1]} after the colon, "
+                f"found {name!r}{nearest(name, VARIANTS)}"
             )
-    return names
+    return tuple(name for name in VARIANTS if name in names)
 
 
 def apply_variants(config: Any, argument: str) -> ConfigDict:
-    """`released`: the authors' rates. `smoke`: anything shrunk to a laptop minute. Locked."""
+    """Change values as `argument` says, and lock.
+
+    `released`: the authors' rates. `dancer`: the small model of the dancer world. `no_...`: the
+    model without one of its ideas. `smoke`: anything shrunk to a laptop minute.
+    """
     for name in parse_variants(argument):
         if name == "released":
             config.optim.lr, config.optim.warmup_steps = 1e-5, 5000
             config.loss.drop, config.loss.shuffle_rule = 0.0, "copy"
-        else:
+        elif name == "dancer":
+            _dance(config)
+        elif name == "smoke":
             _shrink(config)
+        else:
+            _ablate(config, name)
     return config.lock()
 
 
+def _ablate(config: Any, name: str) -> None:
+    if config.model.pose.kind == "embedding":
+        raise UserError(f"config: {name}: expected a model with gating, found the baseline")
+    if name == "no_gate":
+        config.model.pose.kind = "ungated"
+    elif name == "no_hamer":
+        config.model.pose.conditions = config.data.conditions = ("dwpose", "smpl")
+    elif name == "no_pose_motion":
+        config.model.pose.motion = False
+    else:
+        config.loss.shuffle = 0.0
+
+
+def _dance(config: Any) -> None:
+    """Every part small enough that all of them are at most 12 MB in half precision."""
+    motion = config.stage == 2
+    unet = {"widths": (32, 64, 64), "heads": (4, 4, 4), "attention_levels": (True,) * 3}
+    unet |= {"layers_per_block": 1, "context_dim": 48, "norm_groups": 16}
+    config.model.unet.update(unet | {"in_channels": 8, "out_channels": 8})
+    config.model.pose.update({"encoder_widths": (8, 16, 24, 32), "gate_width": 12})
+    config.model.dino.update({"width": 64, "layers": 3, "heads": 4, "table_size": 9})
+    vae = {"widths": (24, 48, 64, 64), "layers_per_block": 1, "latent_channels": 8}
+    config.model.vae.update(vae | {"norm_groups": 8})
+    if motion:
+        config.model.motion.heads = 4
+    config.data.update({"sources": ("dancer",), "size": (128, 96), "stride": 2})
+    config.data.update({"batch": 8 if motion else 64, "synthetic_clips": 2048})
+    config.data.corruption = (0.2, 0.2, 0.2)
+    config.loss.drop = 5e-2
+    config.optim.update({"lr": 4e-4, "warmup_steps": 500, "ema": 0.999})
+    config.train.update({"steps": 30_000 if motion else 40_000, "dtype": "float32"})
+    config.train.update({"remat": "none", "preview_every": 0})
+
+
 def _shrink(config: Any) -> None:
-    config.model.unet.update({"widths": (32, 32, 64, 64), "context_dim": 32})
+    widths = (32, 32, 64, 64)[: len(config.model.unet.widths)]
+    config.model.unet.update({"widths": widths, "context_dim": 32})
     config.model.pose.update({"encoder_widths": (8, 8, 16, 24), "gate_width": 12})
     config.model.dino.update({"width": 48, "layers": 2, "heads": 4, "table_size": 5})
     config.model.vae.update({"widths": (32, 32, 32, 32)})

@@ -1,14 +1,18 @@
 """Every configuration with every variant makes the typed parts of the training step."""
 
 import importlib.util
+import math
 from pathlib import Path
 
+import jax
 import pytest
 
+from realisdance_jax.checkpoints.variables import ALL_COMPONENTS, abstract_component, check_sizes
 from realisdance_jax.data.config import DataConfig
 from realisdance_jax.diffusion.schedule import ScheduleConfig
 from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.training.optim import OptimConfig
+from realisdance_jax.training.recipe import Recipe
 from realisdance_jax.training.step import LossConfig
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.records import from_json
@@ -38,6 +42,77 @@ def test_configurations_hold_what_the_code_takes(path, argument):
     assert loss.shuffle_rule == ("copy" if "released" in argument else "swap")
     with pytest.raises(AttributeError, match="Did you mean"):
         config.optim.weight_decy = 0.1
+
+
+def model_of(path: str, argument: str) -> RealisDanceConfig:
+    (file,) = [config for config in CONFIGS if config.name == path]
+    values = get_config(file, argument).to_dict()
+    assert values["data"]["conditions"] == values["model"]["pose"]["conditions"]
+    return from_json(RealisDanceConfig, values["model"], "model")
+
+
+def parameters(model: RealisDanceConfig) -> dict[str, int]:
+    """Numbers to be trained, per component."""
+    return {
+        name: sum(math.prod(x.shape) for x in jax.tree.leaves(shapes["params"]))
+        for name in ALL_COMPONENTS
+        for shapes in [abstract_component(model, name)]
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "argument"),
+    [("stage2.py", "dancer"), ("animate_anyone.py", "stage2,dancer"), ("stage1.py", "dancer")],
+)
+def test_dancers_fit_into_twelve_megabytes_of_half_precision(path, argument):
+    model = model_of(path, argument)
+    check_sizes(model, path)
+    counts = parameters(model)
+    assert all(counts.values())
+    assert 2 * sum(counts.values()) <= 12e6 - 150_000  # names and shapes take room, too
+
+
+def test_the_baseline_differs_in_the_path_of_poses_alone():
+    for argument in ("", "dancer", "released", "smoke"):
+        ours = get_config(CONFIGS[-1], argument).to_dict()
+        theirs = get_config(CONFIGS[0], ",".join(["stage2", argument])).to_dict()
+        assert ours["data"].pop("conditions") == ("dwpose", "hamer", "smpl")
+        assert theirs["data"].pop("conditions") == ("dwpose",)
+        assert (ours["loss"].pop("shuffle"), theirs["loss"].pop("shuffle")) == (0.05, 0.0)
+        different = {"kind", "conditions"}
+        poses = [config["model"].pop("pose") for config in (ours, theirs)]
+        assert {key for key in poses[0] if poses[0][key] != poses[1][key]} == different
+        assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        ("stage1,stage2", "expected one of stage1 and stage2"),
+        ("dancer,no_gate", "no_gate: expected a model with gating"),
+        ("stage3", "found 'stage3'"),
+    ],
+)
+def test_the_baseline_refuses(argument, reason):
+    with pytest.raises(UserError, match=reason):
+        get_config(CONFIGS[0], argument)
+
+
+def test_ablations_combine_with_other_variants():
+    config = get_config(CONFIGS[-1], "smoke,no_shuffle,no_gate,dancer")
+    assert (config.model.pose.kind, config.loss.shuffle, config.train.steps) == ("ungated", 0, 10)
+    assert config.data.sources == ("dancer",)
+    assert Recipe.of(config).model.unet.widths == (32, 32, 64)
+    assert not model_of("stage2.py", "no_pose_motion").pose.motion
+    assert model_of("stage2.py", "no_hamer").pose.conditions == ("dwpose", "smpl")
+
+
+def test_data_and_model_name_the_same_conditions():
+    config = get_config(CONFIGS[-1], "smoke")
+    with config.unlocked():
+        config.data.conditions = ("dwpose",)
+    with pytest.raises(UserError, match="conditions: expected the model's"):
+        Recipe.of(config)
 
 
 def test_unknown_variants_raise_with_the_nearest_name():

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.models.dinov2 import DinoV2
-from realisdance_jax.models.pose_guider import PoseGuider
+from realisdance_jax.models.pose_embedding import make_pose_guider
 from realisdance_jax.models.projector import Projector
 from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.models.unet import UNet
@@ -47,7 +47,8 @@ def _module_and_inputs(config: RealisDanceConfig, component: str) -> tuple[nn.Mo
         side = 4 * VAE(config.vae).factor
         shapes = [(1, 3, side, side)]
     elif component == "pose_guider":
-        module = PoseGuider(config.pose, config.unet.widths, config.unet.norm_groups, config.motion)
+        unet = config.unet
+        module = make_pose_guider(config.pose, unet.widths, unet.norm_groups, config.motion)
         shapes = [(1, frames, 64, 64, 3 * len(config.pose.conditions))]
     elif component == "clip_projector":
         module, shapes = Projector(config.unet.context_dim), [(1, 2, config.dino.width)]

@@ -1,6 +1,7 @@
 """What defines a model: widths, depths, conditions. Read from checkpoints, kept in config.json."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 CONDITIONS = ("dwpose", "hamer", "smpl")
 """Order of the three pose renderings along the channel axis (parity.md: H26)."""
@@ -44,11 +45,18 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class PoseGuiderConfig:
-    """Pose gating (grouped encoders, gate) and pose guidance network (paper section 2)."""
+    """Pose gating (grouped encoders, gate) and pose guidance network (paper section 2).
+
+    kind: `gated` is the paper's; `ungated` has every condition at full weight; `embedding` is the
+    baseline's, one addend without gate, levels or motion modules. motion: whether there are motion
+    modules in the video stage. Only `gated` with motion modules is RealisDance.
+    """
 
     conditions: tuple[str, ...] = CONDITIONS
     encoder_widths: tuple[int, ...] = (16, 32, 96, 256)
     gate_width: int = 128
+    kind: Literal["gated", "ungated", "embedding"] = "gated"
+    motion: bool = True
 
     def __post_init__(self):
         known = all(name in CONDITIONS for name in self.conditions)

@@ -81,7 +81,8 @@ class PoseGuider(nn.Module):
         widths = (self.widths[0], *self.widths)
         last = len(widths) - 1
         self.backbone = compute.block(ConditionEncoders)(count, self.config.encoder_widths, dtype)
-        self.gate_module = Gate(count, self.config.gate_width, dtype)
+        if self.config.kind == "gated":
+            self.gate_module = Gate(count, self.config.gate_width, dtype)
         self.merge = Conv(widths[0], kernel_size=1, dtype=dtype, name="blocks_0.0")
         self.blocks = [
             compute.block(GuidanceBlock)(width, 1 if i == last else 2, dtype, name=f"blocks_{i}")
@@ -110,8 +111,14 @@ class PoseGuider(nn.Module):
     def encode(
         self, conditions: Float[Array, "b f H W c"]
     ) -> tuple[Float[Array, "b f h w d"], Float[Array, "b f h w k"]]:
-        """Condition pictures in [0, 1], stacked on channels -> (merged features, gate weights)."""
+        """Condition pictures in [0, 1], stacked on channels -> (merged features, gate weights).
+
+        Without a gate the weights are ones.
+        """
         x = self.backbone(self.compute.spread(conditions, "batch", "frames", None, None, None))
+        if self.config.kind != "gated":
+            ones = jnp.ones((*x.shape[:-1], len(self.config.conditions)), jnp.float32)
+            return nn.silu(self.merge(x)), ones
         gates = self.gate_module(x)
         x = rearrange(x, "... (k c) -> ... k c", k=gates.shape[-1])
         x = rearrange(x * gates[..., None].astype(x.dtype), "... k c -> ... (k c)")

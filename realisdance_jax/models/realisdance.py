@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import RealisDanceConfig
-from realisdance_jax.models.pose_guider import PoseGuider
+from realisdance_jax.models.pose_embedding import make_pose_guider
 from realisdance_jax.models.projector import Projector
 from realisdance_jax.models.transformer import ContextKV, Features, ReferenceKV
 from realisdance_jax.models.unet import UNet
@@ -38,7 +38,7 @@ class RealisDance(nn.Module):
         c = self.config
         self.unet_ref = UNet(c.unet, compute=self.compute)
         self.unet_main = UNet(c.unet, c.motion, self.compute)
-        self.pose_guider = PoseGuider(
+        self.pose_guider = make_pose_guider(
             c.pose, c.unet.widths, c.unet.norm_groups, c.motion, self.compute
         )
         self.clip_projector = Projector(c.unet.context_dim, self.compute.dtype)

@@ -134,7 +134,8 @@ class UNet(nn.Module):
           t: `b` diffusion times.
           context: image tokens after the projector, one set per clip, or what `context_kv` or
             `fold_context` made of them.
-          pose: outputs of the pose guider, one for conv_in and one per down block.
+          pose: outputs of the pose guider, one for conv_in and one per down block, or the first of
+            these alone.
           reference: K/V by block path, joined to that block's own; None is plain self-attention.
           keep: `b` bools, which examples attend to the reference.
 
@@ -152,7 +153,7 @@ class UNet(nn.Module):
         for i, block in enumerate(self.down_blocks):
             x, own_skips, normed = block(x, *joint)
             features.update(normed)
-            if pose is not None:
+            if pose is not None and len(pose) > 1:
                 # The block's last skip is this very tensor and carries the pose (parity.md: H1).
                 x = own_skips[-1] = x + pose[i + 1]
             skips.extend(own_skips)

@@ -69,6 +69,8 @@ def _check_fits(folder: Path, manifest: Manifest, recipe: Recipe) -> None:
         hint = "convert with --vae or --base, and --image-encoder"
         raise UserError(f"{folder}: expected the component {missing[0]}, found none ({hint})")
     ours, theirs = to_json(recipe.model), to_json(manifest.model)
+    if theirs["motion"] is None:  # nothing there yet that the pose path's setting would shape
+        theirs["pose"]["motion"] = ours["pose"]["motion"]
     for key in ours:
         if key == "motion" and theirs[key] is None:
             continue
@@ -118,14 +120,17 @@ def _add_motion(
         given = _motion_values(motion, recipe)
         say(f"{motion}: {len(given)} tensors of the main UNet's motion modules")
     hashes = dict(manifest.components)
+    pose = recipe.model.pose
+    guided = pose.motion and pose.kind != "embedding"
+    with_motion = ("unet_main", "pose_guider") if guided else ("unet_main",)
     for name in ALL_COMPONENTS:
         variables = load_component(folder, manifest, name)
-        if name in ("unet_main", "pose_guider"):
+        if name in with_motion:
             flat = flatten(_fresh(recipe, name)) | flatten(variables)
             mine = {path: x for path, x in given.items() if path in flat}
             variables = jax.tree.map(jax.numpy.asarray, unflatten(flat | mine))
         hashes[name] = save_component(partial, name, variables)
-    fresh = ("pose_guider",) if given else ("unet_main", "pose_guider")
+    fresh = tuple(name for name in with_motion if not (given and name == "unet_main"))
     changed = dataclasses.replace(
         manifest,
         model=recipe.model,

@@ -68,6 +68,9 @@ class Recipe:
     def of(cls, config: ConfigDict) -> "Recipe":
         """Raises `UserError` with the key of a wrong value."""
         values = config.to_dict()
+        given, known = values["data"]["conditions"], values["model"]["pose"]["conditions"]
+        if tuple(given) != tuple(known):
+            raise UserError(f"config.data.conditions: expected the model's {known}, found {given}")
         return cls(
             values["stage"],
             values["seed"],

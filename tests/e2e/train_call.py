@@ -25,6 +25,10 @@ MOTION = ("--config.model.motion.heads=2", "--config.model.motion.max_frames=6")
 STAGE = {
     1: ("configs/stage1.py:smoke", *TINY),
     2: ("configs/stage2.py:smoke", *TINY, *MOTION, "--config.data.frames=2"),
+    "baseline": (
+        *("configs/animate_anyone.py:stage2,smoke", *TINY, *MOTION),
+        "--config.data.frames=2",
+    ),
 }
 
 
@@ -73,14 +77,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def command(stage: int, run: Path, *options: str) -> list[str]:
+def command(stage: int | str, run: Path, *options: str) -> list[str]:
     """The words of the call."""
     config, *overrides = STAGE[stage]
     program = [sys.executable, "-m", "realisdance_jax.train", "--config", config]
     return [*program, "--workdir", str(run), *overrides, *options]
 
 
-def train(stage: int, run: Path, *options: str, devices: int = 8) -> Ended:
+def train(stage: int | str, run: Path, *options: str, devices: int = 8) -> Ended:
     """Run to the end."""
     done = subprocess.run(
         command(stage, run, *options),

@@ -9,7 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from realisdance_jax.checkpoints.convert.settings import agree, number, whole
 from realisdance_jax.diffusion.schedule import ScheduleConfig
@@ -129,7 +129,12 @@ def pose_config(shapes: Shapes, where: str) -> PoseGuiderConfig:
     default = PoseGuiderConfig()
     if not shapes:
         return default
+    kind = _pose_kind(shapes)
     conditions = size(shapes, _outputs("gate_module.gate_layer.2"), len(CONDITIONS))
+    if kind != "gated":  # grouped: the inputs of a kernel are those of one condition
+        stem = "backbone.blocks.0"
+        inputs = length(shapes, f"{stem}.weight", 1)
+        conditions = size(shapes, _outputs(stem), inputs) // max(1, inputs)
     if conditions > len(CONDITIONS):
         raise UserError(
             f"{where}: expected at most {len(CONDITIONS)} conditions, found {conditions}"
@@ -146,7 +151,15 @@ def pose_config(shapes: Shapes, where: str) -> PoseGuiderConfig:
         conditions=CONDITIONS[:conditions],
         encoder_widths=tuple(max(1, width) for width in widths),
         gate_width=size(shapes, gate, default.gate_width),
+        kind=kind,
     )
+
+
+def _pose_kind(shapes: Shapes) -> Literal["gated", "ungated", "embedding"]:
+    """The released kind, if any tensor of its gate is there."""
+    if any(name.startswith("gate_module.") for name in shapes):
+        return "gated"
+    return "embedding" if "conv_out.weight" in shapes else "ungated"
 
 
 def token_width(shapes: Shapes) -> int:

@@ -113,7 +113,10 @@ def _completeness(source: TensorSource) -> Iterator[str]:
         return
     unet = config.unet
     yield f"UNet widths {unet.widths}, tokens {config.dino.width} -> {unet.context_dim}"
-    yield f"conditions {', '.join(config.pose.conditions)}; encoders {config.pose.encoder_widths}"
+    pose = config.pose
+    kind = "" if pose.kind == "gated" else f", {pose.kind}"
+    names = ", ".join(pose.conditions)
+    yield f"conditions {names}; encoders {pose.encoder_widths}{kind}"
     if config.motion:
         yield f"motion modules hold up to {config.motion.max_frames} frames"
     problems = mismatches(model_table(config), source.tensors)
