@@ -1,0 +1,209 @@
+"""A run that trains the VAE and the image encoder, one after the other, and can be resumed."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from realisdance_jax.checkpoints.run import BASE, RunCheckpoints
+from realisdance_jax.checkpoints.weights import (
+    is_weights_folder,
+    load_component,
+    read_manifest,
+    save_component,
+    write_manifest,
+)
+from realisdance_jax.data.config import DataConfig
+from realisdance_jax.data.pipeline import Batches, make_batches
+from realisdance_jax.models.dinov2 import DinoV2
+from realisdance_jax.models.vae import VAE
+from realisdance_jax.parallel.mesh import make_mesh
+from realisdance_jax.parallel.shard import batch_sharding, check_batch, replicated
+from realisdance_jax.training.base import write_base
+from realisdance_jax.training.loop import saved_form, to_devices
+from realisdance_jax.training.optim import OptimConfig, make_optimizer
+from realisdance_jax.training.parts import (
+    PARTS,
+    Part,
+    PartConfig,
+    latent_statistics,
+    make_part_step,
+    normalised,
+)
+from realisdance_jax.training.recipe import Recipe
+from realisdance_jax.training.step import TrainState
+from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.files import atomic_output
+from realisdance_jax.utils.records import to_json
+from realisdance_jax.utils.tree import flatten, unflatten
+
+SETTINGS, CURVES, WEIGHTS = "parts.json", "curve.tsv", "weights"
+MEASURED = 20
+"""Batches whose latents are measured before they are normalised."""
+
+
+def train_parts(
+    recipe: Recipe, config: PartConfig, folder: Path, devices: list | None = None
+) -> Path:
+    """Train both networks of `recipe.model`; returns the weights folder, which `--init` takes.
+
+    Folder: parts.json, base/ (fresh networks), vae/ and image_encoder/ (checkpoints and curve.tsv),
+    weights/ in the end. The same call again resumes. On one host, on `devices` (all by default).
+    Raises `UserError` for another configuration than the folder's, and for data without pictures.
+    """
+    if is_weights_folder(folder / WEIGHTS):
+        _check_settings(folder, recipe, config)
+        return folder / WEIGHTS
+    mesh = make_mesh({"data": -1}, devices)
+    check_batch(mesh, config.batch, 1)
+    _check_settings(folder, recipe, config)
+    if not is_weights_folder(folder / BASE):
+        write_base(folder / BASE, recipe, None, None)
+    manifest = read_manifest(folder / BASE)
+    trained = {part: _train(part, recipe, config, folder, mesh) for part in PARTS}
+    hashes = dict(manifest.components)
+    with atomic_output(folder / WEIGHTS) as draft:
+        draft.mkdir()
+        for name in manifest.components:
+            variables = trained.get(name) or load_component(folder / BASE, manifest, name)
+            hashes[name] = save_component(draft, name, variables)
+        write_manifest(draft, dataclasses.replace(manifest, components=hashes))
+    return folder / WEIGHTS
+
+
+def _check_settings(folder: Path, recipe: Recipe, config: PartConfig) -> None:
+    """Compare with what the folder was begun with, or write it."""
+    data = {"sources": recipe.data.sources, "size": recipe.data.size}
+    model = {"dino": to_json(recipe.model.dino), "vae": to_json(recipe.model.vae)}
+    ours = json.loads(json.dumps({**to_json(config), **data, **model, "seed": recipe.seed}))
+    path = folder / SETTINGS
+    if not path.is_file():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: expected a folder to write ({error.strerror})") from None
+        with atomic_output(path) as partial:
+            partial.write_text(json.dumps(ours, indent=1) + "\n", "utf-8")
+        return
+    theirs = json.loads(path.read_text("utf-8"))
+    for key in ours:
+        if ours[key] != theirs.get(key):
+            raise UserError(
+                f"{folder}: expected the run's own {key}, {theirs.get(key)}, found {ours[key]}"
+            )
+
+
+def picture_data(data: DataConfig, batch: int) -> DataConfig:
+    """Pairs of frames, and where the hands are; nothing is wrong with them."""
+    true = (0.0, 0.0, 0.0)
+    hands = data.conditions if "hamer" not in data.conditions else ("hamer",)
+    return dataclasses.replace(data, frames=1, batch=batch, conditions=hands, corruption=true)
+
+
+def _batches(recipe: Recipe, config: PartConfig, step: int) -> Batches:
+    data = picture_data(recipe.data, config.batch)
+    workers = recipe.train.workers
+    batches = make_batches(data, seed=recipe.seed, start_step=step, workers=workers)
+    if batches.cached:
+        batches.close()
+        found = ", ".join(data.sources)
+        raise UserError(f"config.data.sources: expected pictures, found a cache ({found})")
+    return batches
+
+
+def _train(part: Part, recipe: Recipe, config: PartConfig, folder: Path, mesh: Mesh) -> dict:
+    """Variables of one network after its last step, the moving average."""
+    whole, rows = replicated(mesh), batch_sharding(mesh)
+    steps = config.steps(part)
+    rate = OptimConfig(lr=config.lr, schedule="cosine", warmup_steps=config.warmup_steps)
+    optimizer = make_optimizer(rate, steps)
+    network = VAE(recipe.model.vae) if part == "vae" else DinoV2(recipe.model.dino)
+    step_function = jax.jit(
+        make_part_step(part, network, config, optimizer, recipe.seed),
+        in_shardings=(whole, rows),
+        out_shardings=(whole, whole),
+        donate_argnums=0,
+    )
+    (folder / part).mkdir(exist_ok=True)
+    checkpoints = RunCheckpoints(folder / part, config.save_every, 1)
+    state = _state(part, folder, optimizer, checkpoints, whole)
+    with _batches(recipe, config, int(state.step)) as batches:
+        curve = _Curve(part, steps, config.log_every, folder / part / CURVES)
+        for step in range(int(state.step) + 1, steps + 1):
+            state, told = step_function(state, to_devices(next(batches), rows))
+            curve.add(step, told)
+            if checkpoints.due(step) or step == steps:
+                checkpoints.save(step, saved_form(state), {"part": part})
+        checkpoints.close()
+        variables = unflatten(jax.tree.map(jnp.asarray, state.ema))
+        if isinstance(network, VAE):
+            params = _normal(network, variables["params"], batches)
+            variables = {"params": params}
+    return variables
+
+
+def _state(
+    part: Part,
+    folder: Path,
+    optimizer: optax.GradientTransformation,
+    checkpoints: RunCheckpoints,
+    whole: Any,
+) -> TrainState:
+    """The last one saved, or the first one."""
+    manifest = read_manifest(folder / BASE)
+    flat = flatten(load_component(folder / BASE, manifest, part, sharding=whole))
+    zero = jax.device_put(jnp.int32(0), whole)
+    moments = jax.jit(optimizer.init, out_shardings=whole)(flat)
+    state = TrainState(zero, flat, moments, jax.tree.map(jnp.copy, flat), jnp.copy(zero))
+    if checkpoints.latest is None:
+        return state
+    form = saved_form(state)
+    saved, _ = checkpoints.restore(
+        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), form)
+    )
+    print(f"{part}: resumed at step {checkpoints.latest}", flush=True)
+    trees = {name: flatten(saved[name]) for name in ("trainable", "ema")}
+    return TrainState(**{**saved, **trees})
+
+
+def _normal(vae: VAE, params: dict, batches: Batches) -> dict:
+    """With latents normalised by what `batches` go on to give."""
+    measure = jax.jit(lambda p, x: latent_statistics(vae, p, x))
+    found = [measure(params, jnp.asarray(next(batches)["reference"])) for _ in range(MEASURED)]
+    mean, square = (jnp.stack(values).mean(axis=0) for values in zip(*found, strict=True))
+    return normalised(params, mean, jnp.sqrt(square - mean**2), vae.config.scaling)
+
+
+class _Curve:
+    """Means over `every` steps: on the console, and in a file with a row for each."""
+
+    def __init__(self, part: Part, steps: int, every: int, path: Path):
+        self.part, self.steps, self.every, self.path = part, steps, every, path
+        self._told: list[Mapping[str, Any]] = []
+        self._since = time.perf_counter()
+
+    def add(self, step: int, told: Mapping[str, Any]) -> None:
+        self._told.append(told)
+        if step % self.every and step != self.steps:
+            return
+        rows = jax.device_get(self._told)
+        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        if not np.isfinite(means["loss"]):
+            raise UserError(f"{self.part}: step {step}: expected a finite loss, found none")
+        seconds = (time.perf_counter() - self._since) / len(rows)
+        text = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if name != "bad")
+        print(f"{self.part} {step}/{self.steps}  {text}  {seconds:.2f} s/step", flush=True)
+        new = not self.path.exists()
+        with self.path.open("a", encoding="utf-8") as file:
+            if new:
+                file.write("\t".join(["step", *means]) + "\n")
+            file.write("\t".join([str(step), *(f"{value:.6g}" for value in means.values())]) + "\n")
+        self._told, self._since = [], time.perf_counter()

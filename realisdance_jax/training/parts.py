@@ -1,0 +1,196 @@
+"""What teaches the two frozen networks of a small world: losses as pure functions of arrays.
+
+The paper takes both ready-made. Where there are none, the VAE learns to repeat pictures and the
+image encoder to know a person again in another frame.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from realisdance_jax.models.dinov2 import DinoV2
+from realisdance_jax.models.vae import VAE
+from realisdance_jax.shapes import Array, Float
+from realisdance_jax.training.step import TrainState, apply_gradients
+from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.rng import stream
+from realisdance_jax.utils.tree import Flat, unflatten
+
+Part = Literal["vae", "image_encoder"]
+PARTS: tuple[Part, ...] = ("vae", "image_encoder")
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Normalisation of pictures in [0, 1] for DINOv2."""
+
+
+@dataclass(frozen=True)
+class PartConfig:
+    """How the two are trained.
+
+    kl, edges: weights of the divergence from a normal distribution and of differences between
+    neighbouring pixels, beside the mean absolute error. hands: how much more errors count where
+    HaMeR shows a hand. temperature: of the contrast between people.
+    Raises `UserError` for a value out of range.
+    """
+
+    vae_steps: int = 20_000
+    image_encoder_steps: int = 4_000
+    batch: int = 32
+    lr: float = 5e-4
+    warmup_steps: int = 200
+    kl: float = 1e-5
+    edges: float = 1.0
+    hands: float = 3.0
+    temperature: float = 0.1
+    save_every: int = 500
+    log_every: int = 50
+
+    def __post_init__(self):
+        for name in ("vae_steps", "image_encoder_steps", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if self.batch < 2:
+            raise UserError(f"batch: expected at least 2 people to tell apart, found {self.batch}")
+        for name in ("lr", "temperature"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name}: expected a positive number, found {getattr(self, name)}")
+
+    def steps(self, part: Part) -> int:
+        """Of one of the two."""
+        return self.vae_steps if part == "vae" else self.image_encoder_steps
+
+
+def weighted_mean(values: Float[Array, "b h w c"], weights: Float[Array, "b h w"]) -> Array:
+    """Mean over all, pixels weighted."""
+    return jnp.sum(values.mean(axis=-1) * weights) / jnp.sum(weights)
+
+
+def vae_loss(
+    params: dict,
+    vae: VAE,
+    config: PartConfig,
+    pictures: Float[Array, "b H W 3"],
+    weights: Float[Array, "b H W"],
+    noise: Float[Array, "b h w c"],
+) -> tuple[Array, dict[str, Array]]:
+    """Absolute error of pictures in [-1, 1] and of their edges, and the divergence of latents."""
+    mean, std = vae.posterior(params, pictures)
+    scaled = (mean + std * noise) * vae.config.scaling
+    error = vae.decode(params, scaled) - pictures
+    l1 = weighted_mean(jnp.abs(error), weights)
+    down = weighted_mean(jnp.abs(error[:, 1:] - error[:, :-1]), weights[:, 1:])
+    right = weighted_mean(jnp.abs(error[:, :, 1:] - error[:, :, :-1]), weights[:, :, 1:])
+    kl = 0.5 * jnp.mean(jnp.square(mean) + jnp.square(std) - 1 - 2 * jnp.log(std))
+    return l1 + config.edges * (down + right) / 2 + config.kl * kl, {"l1": l1, "kl": kl}
+
+
+def embedded(tokens: Float[Array, "b m c"]) -> Float[Array, "b d"]:
+    """The class token and the mean of the others, of length 1 together."""
+    both = jnp.concatenate([tokens[:, 0], tokens[:, 1:].mean(axis=1)], axis=-1)
+    return both / (jnp.linalg.norm(both, axis=-1, keepdims=True) + 1e-6)
+
+
+def contrast(
+    a: Float[Array, "b d"], b: Float[Array, "b d"], temperature: float
+) -> tuple[Array, Array]:
+    """Cross-entropy of finding row i of one among the rows of the other, and the share found."""
+    alike = a @ b.T / temperature
+    right = jnp.arange(len(a))
+    entropy = optax.softmax_cross_entropy_with_integer_labels
+    loss = (entropy(alike, right).mean() + entropy(alike.T, right).mean()) / 2
+    return loss, jnp.mean(alike.argmax(axis=1) == right)
+
+
+def encoder_loss(
+    variables: dict,
+    dino: DinoV2,
+    config: PartConfig,
+    one: Float[Array, "b h w 3"],
+    other: Float[Array, "b h w 3"],
+) -> tuple[Array, dict[str, Array]]:
+    """Two normalised frames of each person are to be closer than frames of different people."""
+    a, b = (embedded(jnp.asarray(dino.apply(variables, x))) for x in (one, other))
+    loss, found = contrast(a, b, config.temperature)
+    return loss, {"found": found}
+
+
+def encoder_picture(
+    video: Float[Array, "b H W 3"], size: tuple[int, int]
+) -> Float[Array, "b h w 3"]:
+    """Pictures in [-1, 1] as DINOv2 takes them."""
+    shape = (video.shape[0], *size, 3)
+    resized = jax.image.resize(video / 2 + 0.5, shape, "linear")
+    return (resized - jnp.asarray(IMAGE_MEAN)) / jnp.asarray(IMAGE_STD)
+
+
+def make_part_step(
+    part: Part,
+    network: VAE | DinoV2,
+    config: PartConfig,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Array]]]:
+    """The step (state, batch) -> (state, metrics) of one of the two networks.
+
+    Batches are those of the image stage: a frame, another one as the reference, HaMeR alone.
+    """
+
+    def loss(flat: Flat, batch: Mapping[str, Array], step: Array) -> tuple[Array, dict]:
+        variables = unflatten(flat)
+        video = batch["video"][:, 0]
+        if isinstance(network, DinoV2):
+            one = batch["encoder_image"]
+            other = encoder_picture(video, (one.shape[1], one.shape[2]))
+            return encoder_loss(variables, network, config, one, other)
+        pictures = jnp.concatenate([video, batch["reference"]])
+        hands = 1 + config.hands * (batch["conditions"][:, 0].max(axis=-1) > 0)
+        weights = jnp.concatenate([hands, jnp.ones_like(hands)])
+        h, w = (side // network.factor for side in pictures.shape[1:3])
+        shape = (len(pictures), h, w, network.config.latent_channels)
+        noise = jax.random.normal(stream(seed, "posterior", step), shape)
+        return vae_loss(variables["params"], network, config, pictures, weights, noise)
+
+    def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, dict]:
+        gradient = jax.value_and_grad(loss, has_aux=True)
+        (value, told), grads = gradient(state.trainable, batch, state.step)
+        new, metrics = apply_gradients(state, grads, value, optimizer, 0.999)
+        return new, {"loss": value} | told | metrics
+
+    return step
+
+
+def normalised(params: dict, mean: Array, std: Array, scaling: float) -> dict:
+    """The same VAE with scaled latents of mean 0 and deviation 1 in every channel.
+
+    mean, std: `c`, of its unscaled latents now. The first layer behind the latents undoes what the
+    last one before them does, so that pictures stay what they are.
+    """
+    factor = 1 / (std * scaling)
+    before, behind = params["quant_conv"], params["post_quant_conv"]
+    channels = len(mean)
+    stretch = jnp.concatenate([factor, jnp.ones(channels)])
+    shift = jnp.concatenate([-mean * factor, 2 * jnp.log(factor)])
+    kernel = behind["kernel"]
+    return {
+        **params,
+        "quant_conv": {
+            "kernel": before["kernel"] * stretch,
+            "bias": before["bias"] * stretch + shift,
+        },
+        "post_quant_conv": {
+            "kernel": kernel / factor[:, None],
+            "bias": behind["bias"] + mean @ kernel[0, 0],
+        },
+    }
+
+
+def latent_statistics(
+    vae: VAE, params: dict, pictures: Float[Array, "b H W 3"]
+) -> tuple[Array, Array]:
+    """Mean and mean square `c` of samples of unscaled latents."""
+    mean, std = vae.posterior(params, pictures)
+    axes = (0, 1, 2)
+    return mean.mean(axes), (jnp.square(mean) + jnp.square(std)).mean(axes)

@@ -1,0 +1,132 @@
+"""The VAE and the image encoder of a small world: they learn, resume, and end as weights."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from realisdance_jax.checkpoints.weights import load_component, read_manifest
+from realisdance_jax.demo import write_random_weights
+from realisdance_jax.models.config import DinoConfig, VAEConfig
+from realisdance_jax.models.vae import VAE
+from realisdance_jax.training import part_run
+from realisdance_jax.training.part_run import train_parts
+from realisdance_jax.training.parts import (
+    PartConfig,
+    contrast,
+    encoder_picture,
+    latent_statistics,
+    normalised,
+)
+from realisdance_jax.utils.errors import UserError
+from tests.models.tiny import POSE, TWO_LEVELS
+from tests.training.test_program import recipe
+
+PARTS = PartConfig(
+    vae_steps=12,
+    image_encoder_steps=12,
+    batch=4,
+    lr=3e-3,
+    warmup_steps=1,
+    save_every=6,
+    log_every=3,
+)
+
+
+@pytest.fixture(scope="module")
+def small():
+    whole = recipe(1, "dancer,smoke")
+    dino = DinoConfig(width=8, layers=1, heads=2, table_size=3)
+    vae = VAEConfig(widths=(8, 8, 8, 8), layers_per_block=1, norm_groups=4)
+    model = dataclasses.replace(whole.model, unet=TWO_LEVELS, pose=POSE, dino=dino, vae=vae)
+    drawn = {"sources": ("synthetic",), "synthetic_frames": 4}
+    data = dataclasses.replace(whole.data, size=(64, 48), **drawn)
+    return dataclasses.replace(whole, model=model, data=data)
+
+
+@pytest.fixture(scope="module")
+def run(small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parts") / "run"
+    write_random_weights(folder / "base", small.model)  # each initialiser would be compiled
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(part_run, "MEASURED", 1)
+        train_parts(small, PARTS, folder, jax.devices()[:1])
+    return folder
+
+
+def curve(run, part: str) -> np.ndarray:
+    lines = (run / part / "curve.tsv").read_text().splitlines()
+    column = lines[0].split("\t").index("loss")
+    return np.array([float(line.split("\t")[column]) for line in lines[1:]])
+
+
+@pytest.mark.parametrize("part", ["vae", "image_encoder"])
+def test_a_few_steps_lower_the_loss(run, part):
+    losses = curve(run, part)
+    assert len(losses) == 4
+    assert losses[-1] < 0.95 * losses[0]
+
+
+def test_the_weights_hold_what_was_trained_and_normal_latents(run, small):
+    base, after = (read_manifest(run / name) for name in ("base", "weights"))
+    changed = {name for name in base.components if base.components[name] != after.components[name]}
+    assert changed == {"vae", "image_encoder"}
+    vae = VAE(small.model.vae)
+    params = load_component(run / "weights", after, "vae")["params"]
+    with part_run._batches(small, PARTS, 12) as batches:
+        pictures = jnp.asarray(next(batches)["reference"])
+    mean, square = jax.jit(lambda p, x: latent_statistics(vae, p, x))(params, pictures)
+    scaling = small.model.vae.scaling
+    np.testing.assert_allclose(scaling * mean, 0, atol=1e-3)
+    np.testing.assert_allclose(scaling**2 * square, 1, rtol=1e-3)
+
+
+def test_the_same_call_again_does_nothing_and_another_is_refused(run, small):
+    assert train_parts(small, PARTS, run) == run / "weights"
+    with pytest.raises(UserError, match="expected the run's own kl"):
+        train_parts(small, dataclasses.replace(PARTS, kl=1.0), run)
+
+
+def test_normalised_latents_give_the_same_pictures():
+    vae = VAE(VAEConfig(widths=(8, 8, 8, 8), layers_per_block=1, norm_groups=4))
+    params = jax.jit(vae.init)(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    mean, std = jnp.asarray(rng.normal(size=4)), jnp.asarray(rng.uniform(0.2, 3, 4))
+    other = normalised(params, mean, std, vae.config.scaling)
+    picture = jnp.asarray(rng.uniform(-1, 1, (1, 32, 32, 3)), jnp.float32)
+    both = jax.jit(lambda p: (vae.posterior(p, picture), vae.decode(p, vae.encode(p, picture))))
+    (a, wide), shown = both(params)
+    (b, narrow), again = both(other)
+    np.testing.assert_allclose(b * vae.config.scaling, (a - mean) / std, atol=1e-4)
+    np.testing.assert_allclose(narrow * vae.config.scaling, wide / std, rtol=1e-4)
+    np.testing.assert_allclose(again, shown, atol=1e-4)
+
+
+def test_the_contrast_is_least_where_pairs_agree():
+    rows = jnp.eye(4)
+    right, found = contrast(rows, rows, 0.1)
+    wrong, missed = contrast(rows, jnp.roll(rows, 1, axis=0), 0.1)
+    assert (float(found), float(missed)) == (1.0, 0.0)
+    assert right < 1e-3 < 5 < wrong
+    flat, _ = contrast(jnp.ones((4, 4)), rows, 0.1)
+    np.testing.assert_allclose(flat, np.log(4), rtol=1e-6)
+
+
+def test_pictures_for_the_encoder_are_normalised_as_in_the_data():
+    grey = jnp.full((1, 8, 6, 3), 2 * 0.485 - 1)
+    np.testing.assert_allclose(encoder_picture(grey, (16, 12))[0, 3, 3, 0], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"batch": 1}, "batch: expected at least 2"),
+        ({"vae_steps": 0}, "vae_steps"),
+        ({"lr": 0.0}, "lr"),
+    ],
+)
+def test_bad_settings_are_refused(change, reason):
+    with pytest.raises(UserError, match=reason):
+        dataclasses.replace(PARTS, **change)
