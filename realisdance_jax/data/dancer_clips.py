@@ -84,20 +84,21 @@ class DancerClip:
     def keypoints(self) -> KeypointClip:
         """What DWPose finds, with what it gets wrong."""
         true = dancer_keypoints(self.body, self.bodies)
-        return corrupt_keypoints(true, self.corruption.dwpose, self._seed(0))
+        return corrupt_keypoints(true, self.corruption.dwpose, self.corruption_seed(0))
 
     @cached_property
     def hands(self) -> HandClip:
         """What HaMeR finds, with what it gets wrong."""
         true = dancer_hands(self.body, self.bodies)
-        return corrupt_hands(true, self.corruption.hamer, self._seed(1))
+        return corrupt_hands(true, self.corruption.hamer, self.corruption_seed(1))
 
     @cached_property
     def bodies_found(self) -> BodyClip:
         """What the body estimator finds, with what it gets wrong."""
-        return corrupt_bodies(self.bodies, self.corruption.smpl, self._seed(2))
+        return corrupt_bodies(self.bodies, self.corruption.smpl, self.corruption_seed(2))
 
-    def _seed(self, condition: int) -> int:
+    def corruption_seed(self, condition: int) -> int:
+        """Of the failures of one condition, by its place in the order of channels."""
         numbers = [self.corruption.seed, self.identity, self.motion, condition]
         return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 

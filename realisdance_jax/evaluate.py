@@ -1,0 +1,158 @@
+"""Measure models: `python -m realisdance_jax.evaluate --protocol dancer --weights DIR --out DIR`.
+
+dancer: held-out dancers, whose truth is known. robust: the same with wrong poses. disco, humanvid:
+clips of an official folder, as those papers measure. Writes results.json and index.html.
+"""
+
+import dataclasses
+from argparse import Namespace
+from pathlib import Path
+
+import realisdance_jax
+from realisdance_jax.checkpoints.export import weights_of
+from realisdance_jax.checkpoints.weights import Manifest, read_manifest
+from realisdance_jax.data.catalogue import open_raw
+from realisdance_jax.data.config import CONDITIONS, DataConfig
+from realisdance_jax.data.dancer_source import DRAWING
+from realisdance_jax.evaluation.compare import Model, run_models
+from realisdance_jax.evaluation.measure import Networks
+from realisdance_jax.evaluation.protocols import (
+    DRAWN,
+    PROTOCOLS,
+    SIZES,
+    STRENGTHS,
+    EvalConfig,
+    dancer_scenes,
+    file_scenes,
+)
+from realisdance_jax.evaluation.results import make_record, write_results
+from realisdance_jax.preparing.values import size_value
+from realisdance_jax.sampling.config import SampleConfig
+from realisdance_jax.sampling.pipeline import DTYPES
+from realisdance_jax.sampling.sampler import check_config
+from realisdance_jax.sampling.targets import check_folder
+from realisdance_jax.utils.cli import Parser
+from realisdance_jax.utils.compilation import keep_compiled
+from realisdance_jax.utils.errors import UserError, exit_on_user_error
+
+
+def make_parser() -> Parser:
+    """The command line."""
+    parser = Parser(prog="realisdance_jax.evaluate", description=__doc__)
+    parser.add_argument("--protocol", choices=PROTOCOLS, required=True, help="what is compared")
+    several = "weights folders or runs, [NAME=]DIR; the first is compared with the others"
+    parser.add_argument("--weights", nargs="+", required=True, metavar="DIR", help=several)
+    parser.add_argument("--out", type=Path, required=True, help="folder for both files")
+    parser.add_argument("--data", help="official folder, for disco and humanvid")
+    nets = "folder with the weights of LPIPS, FID and FVD networks, see metrics/README.md"
+    parser.add_argument("--metric-weights", type=Path, help=nets)
+    pixels = "disco and humanvid without those networks"
+    parser.add_argument("--pixels-only", action="store_true", help=pixels)
+    parser.add_argument("--clips", type=int, default=32, help="at most so many")
+    parser.add_argument("--frames", type=int, default=16, help="compared per clip")
+    parser.add_argument("--stride", type=int, help="between frames (default: 2, of files 1)")
+    parser.add_argument("--size", type=size_value, help="HxW (default: as the protocol says)")
+    parser.add_argument("--split", default="test", help="of dancers, see docs/training.md")
+    shares = ",".join(f"{share:g}" for share in STRENGTHS)
+    parser.add_argument("--strengths", default=shares, help="shares of wrong frames, robust")
+    parser.add_argument("--steps", type=int, default=25, help="denoising steps")
+    parser.add_argument("--guidance", type=float, default=2.0, help="scale; 1 or less is off")
+    parser.add_argument("--window", type=int, default=16, help="frames of a window")
+    parser.add_argument("--seed", type=int, default=0, help="of noise, corruptions, bootstrap")
+    parser.add_argument("--show", type=int, default=3, help="clips in the page")
+    parser.add_argument("--dtype", choices=sorted(DTYPES), default="float32", help="of networks")
+    return parser
+
+
+def named_models(words: list[str]) -> list[Model]:
+    """`NAME=DIR` or `DIR`, which is called by its last part; names are told apart."""
+    models = []
+    for word in words:
+        name, _, folder = word.rpartition("=")
+        models.append(Model(name or Path(folder).name, weights_of(Path(folder))))
+    names = [model.name for model in models]
+    if len(set(names)) < len(names):
+        raise UserError(f"--weights: expected different names (NAME=DIR), found {', '.join(names)}")
+    return models
+
+
+def make_config(options: Namespace) -> EvalConfig:
+    """Checked options of the command line."""
+    drawn = options.protocol in DRAWN
+    if drawn != (options.data is None):
+        wanted = "no --data" if drawn else "--data FOLDER"
+        found = options.data or "none"
+        raise UserError(f"--protocol {options.protocol}: expected {wanted}, found {found}")
+    if not drawn and options.pixels_only == (options.metric_weights is not None):
+        found = "both" if options.pixels_only else "neither"
+        raise UserError(f"expected --metric-weights FOLDER or --pixels-only, found {found}")
+    try:
+        strengths = tuple(float(part) for part in options.strengths.split(","))
+    except ValueError:
+        found = options.strengths
+        raise UserError(f"--strengths: expected numbers with commas, found {found!r}") from None
+    return EvalConfig(
+        options.protocol,
+        options.clips,
+        options.frames,
+        options.stride or (2 if drawn else 1),
+        options.size or SIZES[options.protocol],
+        options.split,
+        strengths,
+        options.seed,
+    )
+
+
+def data_fingerprint(config: EvalConfig, data: str | None) -> str:
+    """What identifies the clips."""
+    if data is None:
+        return f"dancer {DRAWING} {config.split} {config.clips}"
+    return open_raw(data, DataConfig(sources=(data,), split="test")).fingerprint()[:16]
+
+
+def check_models(manifests: dict[str, Manifest], sampling: SampleConfig, frames: int) -> None:
+    """Raise `UserError` before anything is sampled where options do not suit some weights."""
+    for manifest in manifests.values():
+        check_config(manifest, sampling, frames)
+
+
+def main() -> None:
+    options = make_parser().parse_args()
+    config = make_config(options)
+    sampling = SampleConfig(
+        size=config.size,
+        stride=1,
+        steps=options.steps,
+        guidance=options.guidance,
+        seed=options.seed,
+        max_frames=config.frames,
+        window_size=options.window,
+        window_overlap=min(4, max(0, options.window - 1)),
+    )
+    check_folder(options.out)
+    networks = Networks.read(options.metric_weights) if options.metric_weights else None
+    models = named_models(options.weights)
+    manifests = {model.name: read_manifest(model.folder) for model in models}
+    check_models(manifests, sampling, config.frames)
+    known = {name for manifest in manifests.values() for name in manifest.model.pose.conditions}
+    ordered = [name for name in CONDITIONS if name in known]
+    drawn = options.data is None
+    scenes = dancer_scenes(config, ordered) if drawn else file_scenes(config, options.data, ordered)
+    keep_compiled()
+    results = run_models(models, scenes, config, sampling, networks, options.show, options.dtype)
+    settings = {
+        **dataclasses.asdict(config),
+        "sampling": dataclasses.asdict(sampling),
+        "dtype": options.dtype,
+        "version": realisdance_jax.__version__,
+        "data": data_fingerprint(config, options.data),
+        "weights": {name: manifest.weight_hash for name, manifest in manifests.items()},
+        "networks": sorted(p.name for p in options.metric_weights.iterdir()) if networks else [],
+    }
+    record = make_record(results, [model.name for model in models], settings, options.seed)
+    for path in write_results(options.out, results, record):
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

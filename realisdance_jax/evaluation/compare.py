@@ -1,0 +1,123 @@
+"""Models over scenes: sampled, measured, and a few of them kept to be looked at."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from realisdance_jax.data.images import hstack_panels
+from realisdance_jax.evaluation.measure import (
+    Features,
+    Networks,
+    Row,
+    gate_metrics,
+    pixel_metrics,
+    set_distances,
+)
+from realisdance_jax.evaluation.protocols import (
+    EvalConfig,
+    Scene,
+    hit_frames,
+    scene_inputs,
+    scene_truth,
+)
+from realisdance_jax.metrics.gates import gate_weights
+from realisdance_jax.sampling.config import SampleConfig
+from realisdance_jax.sampling.pipeline import Pipeline, load
+from realisdance_jax.sampling.sampler import sample_clip
+
+Say = Callable[[str], None]
+COPY = "copy of the reference"
+"""The model that does nothing."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """name: unique, as reports call it. folder: weights."""
+
+    name: str
+    folder: Path
+
+
+@dataclass
+class Results:
+    """rows: every number. videos: panels of shown scenes by title. sets: distances by model."""
+
+    rows: list[Row] = field(default_factory=list)
+    videos: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    sets: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+
+
+def run_models(
+    models: Sequence[Model],
+    scenes: Sequence[Scene],
+    config: EvalConfig,
+    sampling: SampleConfig,
+    networks: Networks | None = None,
+    shown: int = 3,
+    dtype: str = "float32",
+    say: Say = print,
+) -> Results:
+    """Sample every scene by every model, with the same noise for all of them.
+
+    A scene whose corruption a model cannot see (a condition it does not take) is left out for it.
+    """
+    results = Results()
+    features: dict[str, list[tuple[Features, Features]]] = {}
+    for model in models:
+        pipeline = load(model.folder, dtype)
+        for scene in scenes:
+            name = scene.case.split(" ")[0]
+            if name != "true" and name not in pipeline.conditions:
+                continue
+            video, row = _one(pipeline, model.name, scene, config, sampling, networks, features)
+            results.rows.append(row)
+            say(f"{model.name}: clip {scene.number}, {scene.case}: {row.metrics['psnr']:.2f} dB")
+            if scene.number < shown:
+                title = f"clip {scene.number}, {scene.case}"
+                results.videos.setdefault(title, []).append(video)
+    results.sets = {model: set_distances(pairs) for model, pairs in features.items()}
+    for scene in scenes:
+        if scene.case != "true":
+            continue
+        truth = scene_truth(scene, config.size, ())
+        still = np.repeat(truth.reference[None], len(truth.frames), axis=0)
+        metrics = pixel_metrics(still, truth, config.protocol)
+        results.rows.append(Row(COPY, scene.case, scene.number, metrics))
+        start = f"clip {scene.number}, "
+        for title in [title for title in results.videos if title.startswith(start)]:
+            results.videos[title].insert(0, truth.frames)
+    return results
+
+
+def _one(
+    pipeline: Pipeline,
+    model: str,
+    scene: Scene,
+    config: EvalConfig,
+    sampling: SampleConfig,
+    networks: Networks | None,
+    features: dict[str, list[tuple[Features, Features]]],
+) -> tuple[np.ndarray, Row]:
+    inputs = scene_inputs(scene, config.size, pipeline.conditions)
+    truth = scene_truth(scene, config.size, pipeline.conditions)
+    seeded = dataclasses.replace(sampling, seed=sampling.seed + scene.number)
+    animation = sample_clip(pipeline, inputs, seeded)
+    video = np.stack([animation.frame(i) for i in range(len(animation.video))])
+    metrics = pixel_metrics(video, truth, config.protocol)
+    wrong = {name: hit_frames(scene, name) for name in pipeline.conditions}
+    hit = {name: frames for name, frames in wrong.items() if frames.any()}
+    if pipeline.manifest.model.pose.kind == "gated":
+        metrics |= gate_metrics(gate_weights(animation.gates, animation.conditions), hit)
+    if networks is not None and scene.case == "true":
+        metrics |= networks.distances(video, truth)
+        pair = networks.features(video), networks.features(truth.frames)
+        features.setdefault(model, []).append(pair)
+    return video, Row(model, scene.case, scene.number, metrics)
+
+
+def side_by_side(videos: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Frames with the pictures of several videos next to each other."""
+    return [hstack_panels(list(frames)) for frames in zip(*videos, strict=True)]

@@ -1,0 +1,175 @@
+"""What is compared: which clips, which frames of them, and what is wrong with their poses."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from realisdance_jax.data.catalogue import open_raw
+from realisdance_jax.data.clips import Clip
+from realisdance_jax.data.config import CONDITIONS, DataConfig
+from realisdance_jax.data.corruptions import Corruption, hit_blocks
+from realisdance_jax.data.dancer_clips import DancerClip, split_seeds
+from realisdance_jax.data.transforms import crop_resize, dino_size, imagenet_normalise, to_signed
+from realisdance_jax.metrics.masks import drawn_masks
+from realisdance_jax.sampling.encode import Clip as SampleInputs
+from realisdance_jax.shapes import Bool, Float, UInt8
+from realisdance_jax.utils.errors import UserError
+
+Protocol = Literal["dancer", "disco", "humanvid", "robust"]
+PROTOCOLS: tuple[Protocol, ...] = ("dancer", "disco", "humanvid", "robust")
+DRAWN: tuple[Protocol, ...] = ("dancer", "robust")
+"""Protocols of the dancer world, where the truth is known."""
+
+SIZES = {"dancer": (128, 96), "robust": (128, 96), "disco": (256, 256), "humanvid": (768, 576)}
+STRENGTHS = (0.05, 0.1, 0.25, 0.5)
+LOSSY_BLACK = 12
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One clip under one corruption. clip: number, which pairs models. case: its label."""
+
+    number: int
+    case: str
+    source: Clip
+    indices: tuple[int, ...]
+    corruption: Corruption = dataclasses.field(default_factory=Corruption)
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """frames: of the film at the size of evaluation. masks: regions by name."""
+
+    frames: UInt8[np.ndarray, "f H W 3"]
+    reference: UInt8[np.ndarray, "H W 3"]
+    masks: dict[str, Bool[np.ndarray, "f H W"]]
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """protocol, clips, frames, stride, size: what is sampled. split: of dancers.
+
+    conditions: those to corrupt (`robust`), strengths: shares of frames. seed: of the corruptions
+    and of the bootstrap. Raises `UserError` on a value out of range.
+    """
+
+    protocol: Protocol
+    clips: int = 32
+    frames: int = 16
+    stride: int = 2
+    size: tuple[int, int] = (128, 96)
+    split: str = "test"
+    strengths: tuple[float, ...] = STRENGTHS
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, least in (("clips", 1), ("frames", 3), ("stride", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                found = getattr(self, name)
+                raise UserError(f"{name}: expected at least {least}, found {found}")
+        if any(side % 8 or side < 32 for side in self.size):
+            found = "x".join(map(str, self.size))
+            raise UserError(f"size: expected height x width in multiples of 8, found {found}")
+        if not self.strengths or not all(0 < share <= 1 for share in self.strengths):
+            raise UserError(f"strengths: expected shares above 0 to 1, found {self.strengths}")
+        split_seeds(self.split, 0)
+
+
+def dancer_scenes(config: EvalConfig, conditions: Sequence[str]) -> list[Scene]:
+    """Held-out people in held-out dances; `robust` adds each condition at each strength.
+
+    The reference is the first frame; the frames that follow it are compared.
+    """
+    indices = tuple(range(config.stride, (config.frames + 1) * config.stride, config.stride))
+    cases: list[tuple[str, Corruption]] = [("true", Corruption())]
+    if config.protocol == "robust":
+        for name in CONDITIONS:
+            for share in config.strengths if name in conditions else ():
+                wrong = dataclasses.replace(Corruption(seed=config.seed), **{name: share})
+                cases.append((f"{name} {share:g}", wrong))
+    scenes = []
+    for number in range(config.clips):
+        who, dance = split_seeds(config.split, number)
+        for label, wrong in cases:
+            clip = DancerClip(who, dance, indices[-1] + 1, config.size, wrong)
+            scenes.append(Scene(number, label, clip, indices, wrong))
+    return scenes
+
+
+def file_scenes(config: EvalConfig, data: str, conditions: Sequence[str]) -> list[Scene]:
+    """Clips of an official folder, from their first frame on, which is also the reference.
+
+    Raises `UserError` when there are none, and for one that is too short.
+    """
+    known = tuple(name for name in CONDITIONS if name in conditions)
+    source = open_raw(data, DataConfig(sources=(data,), split="test", conditions=known))
+    indices = tuple(range(0, config.frames * config.stride, config.stride))
+    scenes = []
+    for number in range(min(config.clips, len(source))):
+        clip = source.clip(number)
+        if clip.length() <= indices[-1]:
+            raise UserError(
+                f"{data}: {clip.name}: expected at least {indices[-1] + 1} frames, "
+                f"found {clip.length()}"
+            )
+        scenes.append(Scene(number, "true", clip, indices))
+    return scenes
+
+
+def _pictures(scene: Scene, name: str, size: tuple[int, int], sizes: dict) -> list[np.ndarray]:
+    drawn = scene.source.condition(name, scene.indices, sizes)
+    return [crop_resize(picture, size) for picture in drawn]
+
+
+def scene_truth(scene: Scene, size: tuple[int, int], conditions: Sequence[str]) -> Truth:
+    """What the video should be, and the regions to measure in.
+
+    Regions are exact for dancers; of files, the character as SMPL-CS shows it and hands as HaMeR.
+    """
+    film = scene.source.film([0, *scene.indices] if scene.indices[0] else list(scene.indices))
+    bytes_ = [np.rint(crop_resize(frame, size) * 255).astype(np.uint8) for frame in film]
+    frames = np.stack(bytes_[1:] if scene.indices[0] else bytes_)
+    if isinstance(scene.source, DancerClip):
+        found = list(scene.source.masks(scene.indices))
+        masks = {name: np.stack([mask[name] for mask in found]) for name in found[0]}
+        return Truth(frames, bytes_[0], masks)
+    masks, whole = {}, dict.fromkeys(scene.indices, size)
+    for region, name in (("person", "smpl"), ("hands", "hamer")):
+        if name in conditions:
+            drawn = np.stack(_pictures(scene, name, size, whole))
+            masks[region] = drawn_masks((drawn * 255).astype(np.uint8), LOSSY_BLACK)
+    return Truth(frames, bytes_[0], masks)
+
+
+def scene_inputs(scene: Scene, size: tuple[int, int], conditions: Sequence[str]) -> SampleInputs:
+    """What a model gets to see."""
+    every = [0, *scene.indices] if scene.indices[0] else list(scene.indices)
+    first, sizes = None, {}
+    for index, frame in zip(every, scene.source.film(every), strict=True):
+        sizes[index] = frame.shape[:2]
+        first = frame if first is None else first
+    assert first is not None
+    streams = [_pictures(scene, name, size, sizes) for name in conditions]
+    stacked: list[Float[np.ndarray, "H W c"]] = [
+        np.concatenate(pictures, axis=-1) for pictures in zip(*streams, strict=True)
+    ]
+    return SampleInputs(
+        to_signed(crop_resize(first, size)),
+        imagenet_normalise(crop_resize(first, dino_size(size))),
+        stacked,
+    )
+
+
+def hit_frames(scene: Scene, condition: str) -> Bool[np.ndarray, " f"]:
+    """Which of the scene's frames have a wrong `condition`."""
+    hit = np.zeros(len(scene.indices), bool)
+    clip = scene.source
+    if isinstance(clip, DancerClip):
+        seed = clip.corruption_seed(CONDITIONS.index(condition))
+        blocks = hit_blocks(clip.frames, getattr(clip.corruption, condition), seed)
+        wrong = {int(frame) for block in blocks for frame in block.frames}
+        hit[:] = [index in wrong for index in scene.indices]
+    return hit

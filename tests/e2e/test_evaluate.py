@@ -1,0 +1,88 @@
+"""`evaluate`: numbers, comparisons and one page from weights folders; refusals in one line."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from realisdance_jax import evaluate
+from realisdance_jax.checkpoints.weights import read_manifest
+from realisdance_jax.demo import write_random_weights
+from tests.commands import run_program
+from tests.e2e.conftest import SMALL
+
+SMALLEST = ("--size", "64x48", "--clips", 2, "--frames", 3, "--steps", 2, "--window", 3)
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("baseline") / "anyone"
+    pose = replace(SMALL.pose, kind="embedding", conditions=("dwpose",))
+    write_random_weights(folder, replace(SMALL, pose=pose))
+    return folder
+
+
+def call(monkeypatch, capfd, *words):
+    return run_program(evaluate.main, words, monkeypatch, capfd)
+
+
+def test_two_models_under_corruption(weights, baseline, tmp_path, monkeypatch, capfd):
+    models = ("--weights", f"ours={weights}", baseline)
+    options = ("--strengths", "0.5", "--guidance", 1, "--show", 1)
+    out = tmp_path / "out"
+    words = ("--protocol", "robust", *models, *SMALLEST, *options, "--out", out)
+    ended = call(monkeypatch, capfd, *words)
+    assert ended.code == 0, ended
+    found = json.loads((out / "results.json").read_text())
+    cases = {(row["model"], row["case"]) for row in found["rows"]}
+    assert cases == {
+        ("ours", "true"),
+        *(("ours", f"{name} 0.5") for name in ("dwpose", "hamer", "smpl")),
+        *(("anyone", case) for case in ("true", "dwpose 0.5")),
+        ("copy of the reference", "true"),
+    }
+    gates = [row["metrics"] for row in found["rows"] if row["case"] == "smpl 0.5"]
+    assert all(0 < row["gate_smpl"] < 1 for row in gates)
+    assert not any("gate_dwpose" in r["metrics"] for r in found["rows"] if r["model"] == "anyone")
+    assert {entry["case"] for entry in found["differences"]} == {"true", "dwpose 0.5"}
+    hashes = found["settings"]["weights"]
+    assert hashes["anyone"] == read_manifest(baseline).weight_hash
+    page = (out / "index.html").read_text()
+    assert page.count("data:video/mp4;base64,") == 4
+    assert "psnr_hands; share of frames with a wrong dwpose: 0, 0.5" in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--protocol", "dancer", "--data", "x"), "expected no --data, found x"),
+        (("--protocol", "disco"), "expected --data FOLDER, found none"),
+        (("--protocol", "disco", "--data", "x"), "--metric-weights FOLDER or --pixels-only"),
+        (("--protocol", "dancer", "--strengths", "much"), "--strengths: expected numbers"),
+        (("--protocol", "dancer", "--frames", "2"), "frames: expected at least 3"),
+        (("--protocol", "dancer", "--frames", "8"), "window size: expected at most 6"),
+        (("--protocol", "beauty"), "invalid choice: 'beauty'"),
+    ],
+)
+def test_bad_input(words, reason, weights, tmp_path, monkeypatch, capfd):
+    out = tmp_path / "out"
+    ended = call(monkeypatch, capfd, *words, "--weights", weights, "--out", out)
+    assert reason in ended.refusal
+    assert not out.exists()
+
+
+def test_bad_weights(weights, tmp_path, monkeypatch, capfd):
+    words = ("--protocol", "dancer", "--out", tmp_path / "out", "--weights")
+    ended = call(monkeypatch, capfd, *words, tmp_path)
+    assert "expected a weights folder" in ended.refusal
+    ended = call(monkeypatch, capfd, *words, weights, weights)
+    assert "expected different names" in ended.refusal
+
+
+def test_missing_networks_are_named(weights, tmp_path, monkeypatch, capfd):
+    words = ("--protocol", "disco", "--data", tmp_path, "--metric-weights", tmp_path)
+    ended = call(monkeypatch, capfd, *words, "--weights", weights, "--out", tmp_path / "out")
+    assert "vgg16-397923af.pth" in ended.refusal
