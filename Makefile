@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+EMBEDDED ?= runs/embedded
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help venv demo test test-slow test-cross bench-gpu lint clean
+.PHONY: help venv demo embedded claims test test-slow test-cross bench-gpu lint clean
 
 help:
 	@echo "make demo        install and animate an embedded example on the CPU -> out/demo.mp4, out/demo.png"
+	@echo "make embedded    train the embedded weights from nothing; again: go on (hours, on an accelerator)"
+	@echo "make claims      measure the paper's claims on what 'make embedded ABLATIONS=1' trained"
 	@echo "make test        install and run the tests (8 simulated devices, no accelerator)"
 	@echo "make test-slow   the tests that take minutes"
 	@echo "make test-cross  compare with live PyTorch libraries (installs torch==2.13.0)"
@@ -33,6 +36,15 @@ $(VENV)-cross/.installed: pyproject.toml
 
 demo: venv
 	$(BIN)/python -m realisdance_jax.demo --out out
+
+embedded: venv
+	$(BIN)/python -m benchmarks.embedded --out $(EMBEDDED) $(if $(ABLATIONS),--ablations)
+
+claims: venv
+	$(BIN)/python -m realisdance_jax.evaluate --protocol robust --clips 32 --strengths 0.1,0.25,0.5 \
+		--weights $(foreach run,ours base no_gate no_hamer no_pose_motion no_shuffle,$(run)=$(EMBEDDED)/$(run)) \
+		--out $(EMBEDDED)/claims
+	$(BIN)/python -m benchmarks.claims $(EMBEDDED)/claims/results.json --out benchmarks/results/claims.md
 
 test: venv
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder

@@ -38,7 +38,8 @@ def write_base(
 ) -> None:
     """Write the starting weights to `base`, whole or not at all.
 
-    init: a weights folder or the folder of a run; None is fresh networks. motion: an AnimateDiff
+    init: a weights folder or the folder of a run; None is fresh networks. Of a folder with the VAE
+    and the image encoder alone, as `train_parts` writes, the rest is fresh. motion: an AnimateDiff
     checkpoint for the motion modules of the main UNet, for weights without any.
     Raises `UserError` when the model of `init` is not the configuration's.
     """
@@ -51,6 +52,12 @@ def write_base(
     folder = weights_of(init, say)
     manifest = read_manifest(folder)
     _check_fits(folder, manifest, recipe)
+    if not trained_parts(manifest):
+        if motion is not None:
+            raise UserError(f"{motion}: expected trained weights beside --motion, found none")
+        say(f"{folder}: {', '.join(manifest.components)}; the others start from random values")
+        _write_fresh(base, recipe, folder)
+        return
     adds_motion = recipe.model.motion is not None and manifest.model.motion is None
     if motion is not None and not adds_motion:
         has = "has motion modules" if manifest.model.motion else "is an image-stage configuration"
@@ -64,14 +71,21 @@ def write_base(
         _add_motion(partial, folder, manifest, recipe, motion, say)
 
 
+def trained_parts(manifest: Manifest) -> list[str]:
+    """Components that training changes."""
+    return [name for name in COMPONENTS if name in manifest.components]
+
+
 def _check_fits(folder: Path, manifest: Manifest, recipe: Recipe) -> None:
-    if missing := [name for name in ALL_COMPONENTS if name not in manifest.components]:
+    frozen = tuple(name for name in ALL_COMPONENTS if name not in COMPONENTS)
+    needed = ALL_COMPONENTS if trained_parts(manifest) else frozen
+    if missing := [name for name in needed if name not in manifest.components]:
         hint = "convert with --vae or --base, and --image-encoder"
         raise UserError(f"{folder}: expected the component {missing[0]}, found none ({hint})")
     ours, theirs = to_json(recipe.model), to_json(manifest.model)
     if theirs["motion"] is None:  # nothing there yet that the pose path's setting would shape
         theirs["pose"]["motion"] = ours["pose"]["motion"]
-    for key in ours:
+    for key in ours if trained_parts(manifest) else ("dino", "vae"):
         if key == "motion" and theirs[key] is None:
             continue
         if ours[key] != theirs[key]:
@@ -93,12 +107,18 @@ def _uncond(recipe: Recipe, before: Literal["fake", "image"]) -> Literal["fake",
     return "image" if recipe.loss.drop > 0 else before
 
 
-def _write_fresh(folder: Path, recipe: Recipe) -> None:
+def _write_fresh(folder: Path, recipe: Recipe, given: Path | None = None) -> None:
+    """All components: those of the weights folder `given`, the others new."""
     hashes = {}
+    there = read_manifest(given) if given else None
     with atomic_output(folder) as partial:
         partial.mkdir()
         for name in ALL_COMPONENTS:
-            hashes[name] = save_component(partial, name, _fresh(recipe, name))
+            if given and there and name in there.components:
+                variables = load_component(given, there, name)
+            else:
+                variables = _fresh(recipe, name)
+            hashes[name] = save_component(partial, name, variables)
         uncond = _uncond(recipe, "fake")
         manifest = Manifest(FORMAT, recipe.model, recipe.schedule, uncond, hashes, ALL_COMPONENTS)
         write_manifest(partial, manifest)

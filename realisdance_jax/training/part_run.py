@@ -11,10 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 from jax.sharding import Mesh
 
 from realisdance_jax.checkpoints.run import BASE, RunCheckpoints
+from realisdance_jax.checkpoints.variables import init_component
 from realisdance_jax.checkpoints.weights import (
+    FORMAT,
+    Manifest,
     is_weights_folder,
     load_component,
     read_manifest,
@@ -27,7 +31,6 @@ from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.vae import VAE
 from realisdance_jax.parallel.mesh import make_mesh
 from realisdance_jax.parallel.shard import batch_sharding, check_batch, replicated
-from realisdance_jax.training.base import write_base
 from realisdance_jax.training.loop import saved_form, to_devices
 from realisdance_jax.training.optim import OptimConfig, make_optimizer
 from realisdance_jax.training.parts import (
@@ -66,17 +69,23 @@ def train_parts(
     check_batch(mesh, config.batch, 1)
     _check_settings(folder, recipe, config)
     if not is_weights_folder(folder / BASE):
-        write_base(folder / BASE, recipe, None, None)
-    manifest = read_manifest(folder / BASE)
-    trained = {part: _train(part, recipe, config, folder, mesh) for part in PARTS}
-    hashes = dict(manifest.components)
-    with atomic_output(folder / WEIGHTS) as draft:
-        draft.mkdir()
-        for name in manifest.components:
-            variables = trained.get(name) or load_component(folder / BASE, manifest, name)
-            hashes[name] = save_component(draft, name, variables)
-        write_manifest(draft, dataclasses.replace(manifest, components=hashes))
+        _write(folder / BASE, recipe, {part: _fresh(recipe, part) for part in PARTS})
+    trained: dict[Part, dict] = {part: _train(part, recipe, config, folder, mesh) for part in PARTS}
+    _write(folder / WEIGHTS, recipe, trained)
     return folder / WEIGHTS
+
+
+def _fresh(recipe: Recipe, part: Part) -> dict:
+    key = jax.random.fold_in(jax.random.key(recipe.seed), PARTS.index(part))
+    return nn.unbox(init_component(recipe.model, part, key))
+
+
+def _write(folder: Path, recipe: Recipe, parts: Mapping[Part, dict]) -> None:
+    """A weights folder of the two networks alone."""
+    with atomic_output(folder) as draft:
+        draft.mkdir()
+        hashes = {str(name): save_component(draft, name, tree) for name, tree in parts.items()}
+        write_manifest(draft, Manifest(FORMAT, recipe.model, recipe.schedule, components=hashes))
 
 
 def _check_settings(folder: Path, recipe: Recipe, config: PartConfig) -> None:

@@ -12,6 +12,7 @@ from realisdance_jax.demo import write_random_weights
 from realisdance_jax.models.config import DinoConfig, VAEConfig
 from realisdance_jax.models.vae import VAE
 from realisdance_jax.training import part_run
+from realisdance_jax.training.base import write_base
 from realisdance_jax.training.part_run import train_parts
 from realisdance_jax.training.parts import (
     PartConfig,
@@ -71,8 +72,8 @@ def test_a_few_steps_lower_the_loss(run, part):
 
 def test_the_weights_hold_what_was_trained_and_normal_latents(run, small):
     base, after = (read_manifest(run / name) for name in ("base", "weights"))
-    changed = {name for name in base.components if base.components[name] != after.components[name]}
-    assert changed == {"vae", "image_encoder"}
+    assert set(after.components) == {"vae", "image_encoder"}
+    assert all(after.components[name] != base.components[name] for name in after.components)
     vae = VAE(small.model.vae)
     params = load_component(run / "weights", after, "vae")["params"]
     with part_run._batches(small, PARTS, 12) as batches:
@@ -81,6 +82,22 @@ def test_the_weights_hold_what_was_trained_and_normal_latents(run, small):
     scaling = small.model.vae.scaling
     np.testing.assert_allclose(scaling * mean, 0, atol=1e-3)
     np.testing.assert_allclose(scaling**2 * square, 1, rtol=1e-3)
+
+
+def test_another_model_starts_from_them(run, small, tmp_path):
+    """Whatever its poses go through: only what is frozen has to fit."""
+    pose = dataclasses.replace(small.model.pose, kind="ungated")
+    other = dataclasses.replace(small, model=dataclasses.replace(small.model, pose=pose))
+    base, said = tmp_path / "base", []
+    write_base(base, other, run / "weights", None, said.append)
+    assert "the others start from random values" in said[0]
+    manifest, given = read_manifest(base), read_manifest(run / "weights")
+    assert manifest.model == other.model
+    assert given.components.items() < manifest.components.items()
+    vae = dataclasses.replace(small.model.vae, layers_per_block=2)
+    wrong = dataclasses.replace(small, model=dataclasses.replace(small.model, vae=vae))
+    with pytest.raises(UserError, match="expected vae"):
+        write_base(tmp_path / "no", wrong, run / "weights", None)
 
 
 def test_the_same_call_again_does_nothing_and_another_is_refused(run, small):

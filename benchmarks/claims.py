@@ -1,0 +1,143 @@
+"""The paper's claims in numbers: `make claims`, or `python -m benchmarks.claims`.
+
+Reads what `evaluate` wrote, of ours, the baseline and the ablations on the same clips with the same
+seeds, and holds it against thresholds that were written here before any result was known. A row
+without a result says so; a row that fails is shown as it is.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from realisdance_jax.metrics.paired import Difference, paired_difference
+from realisdance_jax.utils.errors import UserError, exit_on_user_error
+
+OURS, BASE = "ours", "base"
+HALF = "0.5"
+CLIPS = {BASE: 32, "no_gate": 16, "no_hamer": 16, "no_pose_motion": 16, "no_shuffle": 16}
+"""Least number of clips of a comparison."""
+
+THIRD, TWO_THIRDS, SMOOTHER = 1 / 3, 2 / 3, 0.7
+
+Values = Callable[[str, str, str], np.ndarray]
+"""(model, case, metric) -> one number per clip, in the order of clips."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row. found: paired difference; passes where `wanted` holds: below, or above zero."""
+
+    text: str
+    against: str
+    found: Difference
+    wanted: str
+
+    @property
+    def verdict(self) -> str:
+        """pass, fail, or not measured."""
+        if self.found.count < CLIPS.get(self.against, 16):
+            return "not measured"
+        below, above = self.found.high < 0, self.found.low > 0
+        return "pass" if (below if self.wanted == "below" else above) else "fail"
+
+
+def values_of(records: Sequence[dict]) -> Values:
+    """Numbers of the rows of `results.json` files; NaN where a clip has none."""
+    found = {
+        (row["model"], row["case"], name, row["clip"]): value
+        for record in records
+        for row in record["rows"]
+        for name, value in row["metrics"].items()
+    }
+    clips = range(1 + max((key[3] for key in found), default=-1))
+
+    def values(model: str, case: str, metric: str) -> np.ndarray:
+        numbers = (found.get((model, case, metric, clip)) for clip in clips)
+        return np.array([np.nan if x is None else x for x in numbers], np.float64)
+
+    return values
+
+
+def drop(values: Values, model: str, condition: str) -> np.ndarray:
+    """PSNR of the character lost when half of the frames of a condition are wrong."""
+    name = "psnr_person"
+    return values(model, "true", name) - values(model, f"{condition} {HALF}", name)
+
+
+def make_claims(values: Values, seed: int = 0) -> list[Claim]:
+    """Every row of the table, in the order of the claims."""
+
+    def row(text: str, against: str, ours: np.ndarray, theirs: np.ndarray, wanted: str) -> Claim:
+        return Claim(text, against, paired_difference(ours, theirs, seed), wanted)
+
+    claims = []
+    for condition in ("dwpose", "smpl", "hamer"):
+        mine, wrong = drop(values, OURS, condition), f"{condition} {HALF}"
+        others = ((BASE, THIRD, "a third"),) if condition == "dwpose" else ()
+        for other, share, words in (*others, ("no_gate", TWO_THIRDS, "two thirds")):
+            text = f"PSNR lost to wrong {condition}: at most {words} of {other}'s"
+            claims.append(row(text, other, mine, share * drop(values, other, condition), "below"))
+        weights = [values(OURS, wrong, f"gate_{condition}_{k}") for k in ("wrong", "intact")]
+        text = f"gate weight of {condition} falls on its wrong frames"
+        claims.append(row(text, OURS, weights[0], weights[1], "below"))
+    for metric in ("psnr_hands", "ssim_hands"):
+        for other in (BASE, "no_hamer"):
+            pair = (values(model, "true", metric) for model in (OURS, other))
+            claims.append(row(f"{metric} above {other}'s", other, *pair, "above"))
+    for other, share in ((BASE, SMOOTHER), ("no_pose_motion", 1.0)):
+        mine, theirs = (values(m, f"dwpose {HALF}", "jitter_person") for m in (OURS, other))
+        text = f"jitter under wrong poses below {share:g} x {other}'s"
+        claims.append(row(text, other, mine, share * theirs, "below"))
+    for other in ("no_gate", "no_hamer", "no_pose_motion", "no_shuffle"):
+        pair = (values(model, "true", "psnr_person") for model in (OURS, other))
+        claims.append(row(f"PSNR of the character above {other}'s", other, *pair, "above"))
+    return claims
+
+
+def make_table(claims: Sequence[Claim]) -> str:
+    """Markdown."""
+    lines = ["| claim | difference (95 % interval) | clips | verdict |", "|---|---|---|---|"]
+    for claim in claims:
+        found = claim.found
+        numbers = f"{found.mean:.3g} ({found.low:.3g} to {found.high:.3g})" if found.count else ""
+        lines.append(f"| {claim.text} | {numbers} | {found.count} | {claim.verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+def read_records(paths: Sequence[Path]) -> list[dict]:
+    """Files of `evaluate --protocol robust`; `UserError` for others, or other settings."""
+    records = []
+    for path in paths:
+        try:
+            record = json.loads(path.read_text("utf-8"))
+            settings = {
+                k: v for k, v in record["settings"].items() if k not in ("weights", "clips")
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{path}: expected results of evaluate, found none") from None
+        if settings["protocol"] != "robust":
+            raise UserError(f"{path}: expected the protocol robust, found {settings['protocol']}")
+        settings["data"] = str(settings["data"]).rsplit(" ", 1)[0]  # the number of clips may differ
+        if records and settings != records[0][0]:
+            raise UserError(f"{path}: expected the settings of {paths[0]}, found others")
+        records.append((settings, record))
+    return [record for _, record in records]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", nargs="+", type=Path, help="results.json of evaluate")
+    parser.add_argument("--out", type=Path, help="Markdown file; printed in any case")
+    options = parser.parse_args()
+    table = make_table(make_claims(values_of(read_records(options.results))))
+    print(table, end="")
+    if options.out:
+        options.out.write_text(table, "utf-8")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)

@@ -1,0 +1,90 @@
+"""The table of claims: verdicts follow the intervals; what was not measured is not claimed."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from benchmarks.claims import make_claims, make_table, read_records, values_of
+from benchmarks.embedded import ABLATIONS, command, make_steps
+from realisdance_jax.utils.errors import UserError
+
+SETTINGS = {"protocol": "robust", "seed": 0, "data": "dancer 1 test 32", "weights": {}, "clips": 32}
+
+
+def record(drops: dict[str, float], clips: int = 32, gate: float = 0.3) -> dict:
+    """Every model loses so much PSNR under wrong poses; hands are better the less it loses."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for clip in range(clips):
+        level = rng.normal(24, 2)
+        for model, lost in drops.items():
+            noise = rng.normal(0, 0.05)
+            good = {"psnr_person": level - lost / 9 + noise, "psnr_hands": level - lost}
+            good["ssim_hands"] = 0.9 - lost / 50
+            rows.append({"model": model, "case": "true", "clip": clip, "metrics": good})
+            for name in ("dwpose", "hamer", "smpl"):
+                bad = {"psnr_person": good["psnr_person"] - lost, "jitter_person": 1 + lost}
+                bad |= {f"gate_{name}_wrong": gate, f"gate_{name}_intact": 0.5 + noise}
+                rows.append({"model": model, "case": f"{name} 0.5", "clip": clip, "metrics": bad})
+    return {"settings": SETTINGS, "rows": rows}
+
+
+BETTER = {"ours": 1.0, "base": 6.0, **dict.fromkeys(ABLATIONS, 3.0)}
+
+
+def verdicts(*records: dict) -> dict[str, str]:
+    return {claim.text: claim.verdict for claim in make_claims(values_of(records))}
+
+
+def test_all_pass_for_a_model_that_is_better():
+    found = verdicts(record(BETTER))
+    assert set(found.values()) == {"pass"}
+    assert len(found) == 17
+
+
+def test_an_ordinary_model_fails_and_is_shown():
+    found = verdicts(record(dict.fromkeys(BETTER, 3.0), gate=0.7))
+    assert "pass" not in found.values()
+    table = make_table(make_claims(values_of([record(dict.fromkeys(BETTER, 3.0))])))
+    assert len(re.findall(r"\| (pass|fail) \|$", table, re.MULTILINE)) == len(found)
+
+
+def test_what_was_not_measured_or_on_too_few_clips_says_so():
+    few = verdicts(record(BETTER, clips=20))
+    assert few["psnr_hands above base's"] == "not measured"
+    assert few["psnr_hands above no_hamer's"] == "pass"
+    nothing = verdicts(record({"ours": 1.0}))
+    assert nothing["PSNR of the character above no_shuffle's"] == "not measured"
+    assert nothing["gate weight of smpl falls on its wrong frames"] == "pass"
+
+
+def test_results_of_other_settings_are_refused(tmp_path):
+    one, other, bad = (tmp_path / name for name in ("one.json", "other.json", "bad.json"))
+    one.write_text(json.dumps(record(BETTER)))
+    fewer = {"settings": SETTINGS | {"data": "dancer 1 test 16", "clips": 16}, "rows": []}
+    other.write_text(json.dumps(fewer))
+    assert len(read_records([one, other])) == 2
+    other.write_text(json.dumps({"settings": SETTINGS | {"seed": 1}, "rows": []}))
+    with pytest.raises(UserError, match="expected the settings of"):
+        read_records([one, other])
+    bad.write_text("{}")
+    with pytest.raises(UserError, match="expected results of evaluate"):
+        read_records([bad])
+
+
+def test_the_recipe_trains_each_model_from_what_an_earlier_step_wrote(tmp_path):
+    steps = make_steps(8, ablations=True)
+    names = [step.name for step in steps]
+    assert len(set(names)) == len(names)
+    assert {"ours", "base", *ABLATIONS} < set(names)
+    written: set[str] = set()
+    for step in steps:
+        words = command(step, tmp_path)
+        text = " ".join(words)
+        used = set(re.findall(rf"{tmp_path}/(\w+)", text)) - {step.name}
+        assert used <= written, text
+        assert used or step.name == "pictures"
+        written.add(step.name)
+    assert "no_shuffle_image" not in names

@@ -1,0 +1,67 @@
+"""Weights in one small file: all of them, rounded once, and nothing else."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from realisdance_jax.checkpoints.packed import pack_weights, unpack_weights
+from realisdance_jax.checkpoints.variables import ALL_COMPONENTS, abstract_component
+from realisdance_jax.checkpoints.weights import load_component, read_manifest
+from realisdance_jax.demo import write_random_weights
+from realisdance_jax.models.config import DinoConfig, MotionConfig, RealisDanceConfig, VAEConfig
+from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.tree import flatten
+from tests.models.tiny import POSE, TWO_LEVELS
+
+MODEL = RealisDanceConfig(
+    unet=TWO_LEVELS,
+    pose=dataclasses.replace(POSE, kind="ungated"),
+    dino=DinoConfig(width=8, layers=1, heads=2, table_size=3),
+    vae=VAEConfig(widths=(4, 4, 4, 4), layers_per_block=1, norm_groups=4),
+    motion=MotionConfig(heads=2, max_frames=6),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packed") / "weights"
+    write_random_weights(folder, MODEL)
+    return folder
+
+
+def leaves_of(component: str) -> list:
+    return jax.tree.leaves(dict(abstract_component(MODEL, component)))
+
+
+def test_there_and_back(folder, tmp_path):
+    size = pack_weights(folder, tmp_path / "small.npz")
+    assert size == (tmp_path / "small.npz").stat().st_size
+    leaves = [x for n in ALL_COMPONENTS for x in leaves_of(n)]
+    assert size < 2 * sum(math.prod(x.shape) for x in leaves) + 10_000
+    manifest = unpack_weights(tmp_path / "small.npz", tmp_path / "back")
+    assert manifest.model == MODEL == read_manifest(tmp_path / "back").model
+    before = read_manifest(folder)
+    for name in before.components:
+        a = flatten(load_component(folder, before, name))
+        b = flatten(load_component(tmp_path / "back", manifest, name))
+        assert a.keys() == b.keys()
+        for path, x in a.items():
+            wanted = x if path.endswith("/pe") else np.asarray(x).astype(np.float16)
+            np.testing.assert_array_equal(b[path], np.asarray(wanted, np.float32), err_msg=path)
+
+
+def test_what_is_not_packed_weights_is_refused(folder, tmp_path):
+    bad = tmp_path / "bad.npz"
+    bad.write_bytes(b"PK nothing")
+    with pytest.raises(UserError, match="expected packed weights"):
+        unpack_weights(bad, tmp_path / "x")
+    pack_weights(folder, bad)
+    with np.load(bad) as arrays:
+        kept = {name: arrays[name] for name in arrays.files if name != "vae"}
+    np.savez(bad, **kept)
+    with pytest.raises(UserError, match=r"vae: expected [0-9]+ values, found 0"):
+        unpack_weights(bad, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
