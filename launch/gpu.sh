@@ -4,4 +4,4 @@ set -euo pipefail
 export XLA_PYTHON_CLIENT_MEM_FRACTION="${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.95}"
 # Within a Slurm step JAX would leave a process one GPU; this one is to have them all.
 unset SLURM_JOB_ID
-exec .venv/bin/python -m realisdance_jax.train "$@"
+exec "${PYTHON:-.venv/bin/python}" -m realisdance_jax.train "$@"

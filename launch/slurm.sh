@@ -9,6 +9,6 @@
 set -euo pipefail
 code=0
 # Every process sees all GPUs of its node and takes the one of its rank there.
-srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-12}" --gpu-bind=none --kill-on-bad-exit=0 .venv/bin/python -m realisdance_jax.train "$@" --preempt-exit-code=99 || code=$?
+srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-12}" --gpu-bind=none --kill-on-bad-exit=0 "${PYTHON:-.venv/bin/python}" -m realisdance_jax.train "$@" --preempt-exit-code=99 || code=$?
 if [ "$code" -eq 99 ]; then exec scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$code"

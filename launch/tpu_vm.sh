@@ -3,4 +3,4 @@
 set -euo pipefail
 : "${TPU:?name of the TPU VM}" "${ZONE:?its zone}" "${REPO:?folder of this project on the hosts}"
 exec gcloud compute tpus tpu-vm ssh "$TPU" --zone "$ZONE" --worker=all \
-    --command "cd $(printf %q "$REPO") && .venv/bin/python -m realisdance_jax.train $(printf '%q ' "$@")"
+    --command "cd $(printf %q "$REPO") && ${PYTHON:-.venv/bin/python} -m realisdance_jax.train $(printf '%q ' "$@")"

@@ -86,7 +86,7 @@ def _planned(recipe: Recipe, topology: Topology) -> Planned:
 
 
 def main() -> None:
-    parse_flags(FLAGS)
+    parse_flags(FLAGS, __doc__)
     if CONFIG.value is None or TOPOLOGY.value is None:
         raise UserError("expected --config FILE and --topology KIND:SHAPE")
     prepare_compilers()

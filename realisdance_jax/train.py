@@ -87,15 +87,22 @@ def run() -> int:
     batches = _batches(program, int(state.step), unreadable)
     fixed = {"seed": recipe.seed, "data": fingerprint, "mixture": list(recipe.data.weights)}
 
+    told = set(unreadable)
+
     def facts() -> dict[str, Any]:
-        unreadable = gathered(batches.unreadable)
-        batches.check(unreadable)
-        return {**fixed, "unreadable": unreadable}
+        found = gathered(batches.unreadable)
+        for name in found.keys() - told if jax.process_index() == 0 else ():
+            print(f"unreadable, replaced: {name}: {found[name]}", flush=True)
+        told.update(found)
+        batches.check(found)
+        return {**fixed, "unreadable": found}
 
     preview = None
     if recipe.train.preview_every:
         preview = make_preview(folder, program, frozen, manifest)
     writer = RunWriter(folder, recipe.train.steps, jax.process_index() == 0)
+    if jax.process_index() == 0:
+        print("compiling the first step: seconds for small models, else minutes", flush=True)
     try:
         outcome = train(
             program.compiled(),
@@ -114,8 +121,6 @@ def run() -> int:
     finally:
         batches.close()
         writer.close()
-    for name, reason in batches.unreadable.items():
-        print(f"unreadable: {name}: {reason}")
     print(f"stopped at step {outcome.step}" + (": preempted" if outcome.preempted else ""))
     return PREEMPT_EXIT_CODE.value if outcome.preempted else 0
 
@@ -180,7 +185,7 @@ def _meaning(program: Program, cached: bool) -> Meaning:
 
 
 def main() -> None:
-    parse_flags(FLAGS)
+    parse_flags(FLAGS, __doc__)
     sys.exit(run())
 
 

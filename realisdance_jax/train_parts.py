@@ -32,7 +32,7 @@ NUMBERS = {field.name: _number(field.name) for field in fields(PartConfig)}
 
 
 def main() -> None:
-    parse_flags(FLAGS)
+    parse_flags(FLAGS, __doc__)
     if CONFIG.value is None or WORKDIR.value is None:
         raise UserError("expected --config FILE and --workdir FOLDER")
     config = PartConfig(**{name: flag.value for name, flag in NUMBERS.items()})

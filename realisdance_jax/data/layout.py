@@ -32,8 +32,8 @@ def read_video_folder(root: Path, conditions: Sequence[str]) -> list[FileClip]:
     """Clips of an official video folder, in the order of the names under `video/`.
 
     A folder of pictures may stand for a video, a `.json` or a folder of them for a `.pkl`, a video
-    of drawn poses for keypoints. Raises `UserError` when a condition has no folder or there is no
-    clip.
+    of drawn poses for keypoints. Raises `UserError` when a condition has no folder, there is no
+    clip, or two entries have one name.
     """
     videos = _by_stem(root / "video")
     if not videos:
@@ -53,9 +53,18 @@ def read_video_folder(root: Path, conditions: Sequence[str]) -> list[FileClip]:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """Entries in the order of their full names, as the release sorts them; hidden ones left out."""
+    """Entries in the order of their full names, as the release sorts them; hidden ones left out.
+
+    Raises `UserError` for two of one stem, of which one would be lost.
+    """
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    return {entry.stem: entry for entry in entries}
+    found: dict[str, Path] = {}
+    for entry in entries:
+        other = found.setdefault(entry.stem, entry)
+        if other is not entry:
+            names = f"{other.name} and {entry.name}"
+            raise UserError(f"{folder}: expected one entry per clip, found {names}")
+    return found
 
 
 def _video_files(root: Path, name: str, film: Path, paths: Mapping[str, Path | None]) -> FileClip:

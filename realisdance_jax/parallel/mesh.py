@@ -34,7 +34,8 @@ def make_mesh(shape: Mapping[str, int], devices: Sequence[Any] | None = None) ->
             raise UserError(f"mesh: {axis}: expected at least 1, or -1 for the rest, found {size}")
     sizes = [shape.get(axis, 1) for axis in MESH_AXES]
     if sizes.count(-1) > 1:
-        raise UserError(f"mesh: expected at most one size of -1, found {sizes.count(-1)}")
+        found = f"{sizes.count(-1)} (data is -1 by default)"
+        raise UserError(f"mesh: expected at most one size of -1, found {found}")
     if -1 in sizes:
         sizes[sizes.index(-1)] = max(1, len(devices) // -math.prod(sizes))
     if math.prod(sizes) != len(devices):

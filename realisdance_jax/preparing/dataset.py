@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from realisdance_jax.checkpoints.export import weights_of
 from realisdance_jax.checkpoints.weights import load_component, read_manifest
 from realisdance_jax.data.builder import write_cached, write_encoded
 from realisdance_jax.data.catalogue import open_source
@@ -101,7 +102,7 @@ def add_command(commands: Any) -> None:
     drawn.add_argument("--seed", type=int, help="which frames are wrong, and how (default: 0)")
     cache = dataset.add_argument_group("cache: no video is decoded in training, no random crops")
     cache.add_argument("--cache", action="store_true", help="store latents, tokens and conditions")
-    cache.add_argument("--weights", type=Path, help="folder written by convert")
+    cache.add_argument("--weights", type=Path, help="folder written by convert, or a run")
     possible = "frames per clip that may be the reference, evenly spaced; 0 is all"
     cache.add_argument("--references", type=int, default=0, help=possible)
     cache.add_argument("--chunk", type=int, default=8, help="frames per call of the networks")
@@ -173,7 +174,7 @@ def prepare_dataset(options: Namespace) -> StoredIndex:
         raise UserError(f"{options.source}: expected videos or pictures, found a cache")
     if options.source == SYNTHETIC and not options.cache:
         raise UserError(f"{SYNTHETIC}: expected files to pack (or --cache), found drawn pictures")
-    networks = Networks(options.weights, options.chunk) if options.cache else None
+    networks = Networks(weights_of(options.weights), options.chunk) if options.cache else None
     if isinstance(source, DancerSource):  # true by construction, and wrong on purpose
         verdicts = [Verdict(source.name(n), source.frames(n)) for n in range(len(source))]
         source = PackedSource(source, config.conditions, processes=max(1, options.workers))

@@ -45,7 +45,7 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How training ended."""
+    """How training ended. preempted: before its last step."""
 
     step: int
     preempted: bool
@@ -109,7 +109,7 @@ def train(
             checkpoints.save(step, saved_form(state), facts())
         if preempted:
             checkpoints.finish()
-            return Outcome(step, True)
+            return Outcome(step, step < config.steps)
         if preview is not None and config.preview_every and step % config.preview_every == 0:
             preview(step, state)
             meter.pause()

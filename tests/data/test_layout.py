@@ -68,6 +68,14 @@ def test_clips_are_in_the_order_of_the_full_names(tmp_path):
     assert clips[2].rendered == {"smpl": tmp_path / "smpl" / "a.1.mp4"}
 
 
+def test_two_entries_of_one_name_are_refused(tmp_path):
+    (tmp_path / "video").mkdir()
+    for name in ("a.mov", "a.mp4"):
+        (tmp_path / "video" / name).touch()
+    text = refusal(read_video_folder, tmp_path, [])
+    assert text == f"{tmp_path / 'video'}: expected one entry per clip, found a.mov and a.mp4"
+
+
 def test_a_missing_modality_is_one_line(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "train")
     shutil.rmtree(tmp_path / "train" / "hamer")
