@@ -23,7 +23,7 @@ from realisdance_jax.training.loop import Meaning, saved_form, train
 from realisdance_jax.training.optim import learning_rate
 from realisdance_jax.training.program import Program, first_state, load_frozen, make_program
 from realisdance_jax.training.recipe import Recipe
-from realisdance_jax.training.start import check_start, store_start
+from realisdance_jax.training.start import check_start, read_start, store_start
 from realisdance_jax.training.step import TrainState
 from realisdance_jax.training.work import step_flops
 from realisdance_jax.training.writer import RunWriter
@@ -128,17 +128,18 @@ def run() -> int:
 def _begin(folder: Path, recipe: Recipe, resolved: dict) -> None:
     """The run's folder: sources and configuration compared or written, its base written once."""
     init, motion = (Path(x.value) if x.value else None for x in (INIT, MOTION))
+    start = None if is_weights_folder(folder / BASE) else read_start(init, motion)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: expected a folder to write ({error.strerror})") from None
     check_config(folder, resolved, ALLOW_CHANGE.value)
-    if is_weights_folder(folder / BASE):
+    if start is None:
         check_start(folder, init, motion)
         mark_trained(folder / BASE, recipe)
     else:
         write_base(folder / BASE, recipe, init, motion)
-        store_start(folder, init, motion)
+        store_start(folder, start)
     store_config(folder, resolved)
 
 

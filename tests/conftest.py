@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,10 @@ jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 # Tracing makes many objects that stay: searching them for garbage takes a thirteenth of the time.
 gc.set_threshold(100_000, 10, 10)
+
+# Shells start jobs in the background with these ignored, and the programs under test inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def parity_rows(reporter) -> list[tuple[str, float, float]]:

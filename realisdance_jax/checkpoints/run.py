@@ -55,7 +55,7 @@ def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def check_config(run: Path, config: Mapping[str, Any], allow_change: bool) -> None:
     """Compare with the configuration of the run, if it has begun.
 
-    Raises `UserError` with the differences unless `allow_change`.
+    Raises `UserError` for another stage, and with the differences unless `allow_change`.
     """
     path = run / CONFIG
     if is_run(run):
@@ -63,6 +63,12 @@ def check_config(run: Path, config: Mapping[str, Any], allow_change: bool) -> No
             stored = json.loads(path.read_text("utf-8"))
         except ValueError as error:
             raise UserError(f"{path}: expected JSON, found {error}") from None
+        stages = stored.get("stage"), config.get("stage")
+        if stages[0] != stages[1]:
+            raise UserError(
+                f"{run}: expected the run's own stage, {stages[0]}, found stage {stages[1]}; take "
+                "another --workdir, and this run as its --init"
+            )
         changes = config_changes(stored, config)
         if changes and not allow_change:
             listed = "; ".join(changes)

@@ -50,7 +50,8 @@ def judge(source: ClipSource, conditions: Sequence[str], limits: Limits, number:
     try:
         return Verdict(source.name(number), check_clip(source.clip(number), conditions, limits))
     except UserError as error:
-        return Verdict(source.name(number), 0, str(error))
+        name = source.name(number)
+        return Verdict(name, 0, str(error).removeprefix(f"{name}: "))
 
 
 def validate(

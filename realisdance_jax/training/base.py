@@ -40,12 +40,10 @@ def write_base(
 
     init: a weights folder or the folder of a run; None is fresh networks. Of a folder with the VAE
     and the image encoder alone, as `train_parts` writes, the rest is fresh. motion: an AnimateDiff
-    checkpoint for the motion modules of the main UNet, for weights without any.
+    checkpoint for the motion modules of the main UNet, for an `init` without any.
     Raises `UserError` when the model of `init` is not the configuration's.
     """
     if init is None:
-        if motion is not None:
-            raise UserError(f"{motion}: expected --init beside --motion, found none")
         say("no --init: all networks start from random values")
         _write_fresh(base, recipe)
         return

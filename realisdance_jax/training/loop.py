@@ -91,8 +91,12 @@ def train(
         if step == started:
             writer.first_batch(host)
         batch = to_devices(host, sharding)
+        called = time.perf_counter()
         with jax.transfer_guard("disallow"):
             state, metrics = step_function(state, frozen, batch)
+        if step == started:
+            writer.compiled(time.perf_counter() - called)
+            meter.apart(time.perf_counter() - called)
         # The step before is surely done: reading it now never makes the devices wait.
         if pending is not None:
             _record(*pending, writer, meter)
@@ -144,6 +148,10 @@ class Meter:
     def pause(self) -> None:
         """Forget the time since the last report: something else than training took it."""
         self._restart()
+
+    def apart(self, seconds: float) -> None:
+        """Time since the last report that was not a step's: compiling."""
+        self._started += seconds
 
     def waited(self, seconds: float) -> None:
         """Time spent waiting for a batch."""

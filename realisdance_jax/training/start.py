@@ -12,11 +12,17 @@ from realisdance_jax.utils.files import atomic_output, existing_file
 START = "start.json"
 
 
-def store_start(run: Path, init: Path | None, motion: Path | None) -> None:
-    """Write RUN/start.json: where the weights came from, and which they are."""
-    sources = {"--init": _weights(init), "--motion": _checkpoint(motion)}
+def read_start(init: Path | None, motion: Path | None) -> dict[str, Any]:
+    """Where the weights come from, and which they are; `UserError` for what is no such thing."""
+    if motion is not None and init is None:
+        raise UserError(f"{motion}: expected --init beside --motion, found none")
+    return {"--init": _weights(init), "--motion": _checkpoint(motion)}
+
+
+def store_start(run: Path, start: dict[str, Any]) -> None:
+    """Write RUN/start.json, which `check_start` compares with."""
     with atomic_output(run / START) as partial:
-        partial.write_text(json.dumps(sources, indent=1) + "\n", "utf-8")
+        partial.write_text(json.dumps(start, indent=1) + "\n", "utf-8")
 
 
 def check_start(run: Path, init: Path | None, motion: Path | None) -> None:

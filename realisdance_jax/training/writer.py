@@ -50,6 +50,11 @@ class RunWriter:
                 self._board = SummaryWriter(str(run / LOGS))
                 self._draws = (run / DRAWS).open("a", encoding="ascii", buffering=1)
 
+    def compiled(self, seconds: float) -> None:
+        """A console line: how long the first call of the step took."""
+        if self.active:
+            print(f"compiled in {seconds:.1f} s", flush=True)
+
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One console line, and each value by name."""
         if not self.active:

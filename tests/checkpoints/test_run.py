@@ -15,6 +15,7 @@ from realisdance_jax.checkpoints.run import (
     RunCheckpoints,
     check_config,
     config_changes,
+    store_config,
 )
 from realisdance_jax.parallel.mesh import make_mesh
 from tests.refusals import refusal
@@ -126,6 +127,14 @@ def test_what_may_change():
     assert config_changes(old, new) == ["optim.lr: 1.0 -> 2.0"]
     assert config_changes(old, old | {"mesh": {"data": 1}}) == []
     assert "mesh" in FREE_KEYS
+
+
+def test_another_stage_wants_another_folder(tmp_path):
+    """With its weights this run is where that stage starts; no option makes one run of both."""
+    (tmp_path / "base").mkdir()
+    store_config(tmp_path, {"stage": 1})
+    line = refusal(check_config, tmp_path, {"stage": 2}, True)
+    assert "own stage, 1, found stage 2; take another --workdir" in line
 
 
 def test_a_configuration_that_is_no_json(tmp_path):

@@ -260,8 +260,7 @@ def test_bad_input(tmp_path, options, expected, monkeypatch, capfd):
     monkeypatch.setattr(program, "start_distributed", lambda *_: None)
     words = command(2, tmp_path / "run", *options)[3:]
     assert expected in run_program(program.main, words, monkeypatch, capfd).refusal
-    assert not (tmp_path / "run" / "base").exists()
-    assert not (tmp_path / "run" / "run.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from realisdance_jax.training.loop import Meaning, Outcome, train
+from realisdance_jax.training import loop
+from realisdance_jax.training.loop import Meaning, Meter, Outcome, train
 from realisdance_jax.training.step import Frozen, TrainState
 
 LAST = 3
@@ -24,7 +25,7 @@ def run(preempted_at: int | None) -> tuple[Outcome, list[int]]:
         save=lambda step, state, facts: saved.append(step),
         finish=lambda: None,
     )
-    names = ("draws", "first_batch", "scalars")
+    names = ("draws", "first_batch", "compiled", "scalars")
     writer = SimpleNamespace(**{name: lambda *args: None for name in names})
     config = SimpleNamespace(steps=LAST, log_every=1, preview_every=0)
 
@@ -46,3 +47,16 @@ def run(preempted_at: int | None) -> tuple[Outcome, list[int]]:
 def test_how_it_ends(at, expected):
     """A signal in the last step has nothing left to preempt: nothing is to be requeued."""
     assert run(at) == (expected, [expected.step])
+
+
+def test_compiling_is_no_step(monkeypatch):
+    """Neither the speed nor the time to go is of the first call."""
+    ticks = iter((0.0, 35.0, 35.0))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: next(ticks))
+    meter = Meter(LAST, Meaning(frames=10, timesteps=1000, lr=lambda step: 0.0))
+    meter.waited(1.0)
+    meter.apart(30.0)
+    meter.add(METRICS)
+    found = meter.scalars(1)
+    assert (found["seconds_per_step"], found["eta_seconds"]) == (5.0, 10.0)
+    assert (found["frames_per_second"], found["data_wait"]) == (2.0, 0.2)

@@ -46,11 +46,6 @@ errors.exit_on_user_error(main{options})
 """
 
 
-def hear_ctrl_c() -> None:
-    """Shells start jobs in the background with Ctrl-C ignored, which their children inherit."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def ended(
     number: int, options: str = "", *before: str, source: str = WAITER
 ) -> tuple[int, str, str]:
@@ -63,7 +58,6 @@ def ended(
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
-        preexec_fn=hear_ctrl_c,
     ) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
