@@ -80,8 +80,9 @@ def kept(uncond: str) -> np.ndarray:
     return latents(uncond)
 
 
+@pytest.mark.slow
 def test_the_order_of_the_release():
-    """With "fake" tokens and the oracle's weights: tests/parity/test_sampling.py."""
+    """The other unconditional branch; with the oracle's weights: tests/parity/test_sampling.py."""
     once = plain_inputs(pipeline(), clip(), "image")
     programs = plain_programs(pipeline(), SOLVER, GUIDANCE)
     rest = (initial(), PLAN, SOLVER, GUIDANCE, 1)
@@ -100,7 +101,7 @@ def test_each_cache_changes_nothing(off):
     assert oracle.relative_error(without, kept("fake")) < 1e-5
 
 
-@pytest.mark.parametrize("caches", [ALL, NONE])
+@pytest.mark.parametrize("caches", [ALL, pytest.param(NONE, marks=pytest.mark.slow)])
 def test_how_often_networks_run(monkeypatch, caches):
     """The reference UNet once per clip; guidance once per distinct window, for both branches."""
     ran = {"encode_reference": 0, "guide": 0}
