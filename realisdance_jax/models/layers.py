@@ -68,6 +68,26 @@ class Linear(nn.Module):
         return y
 
 
+def grouped_convolution(x: Array, kernel: Array, stride: int, padding: int, groups: int) -> Array:
+    """`b h w (g i)` with `k k i (g o)` -> `b h w (g o)`, one convolution per group.
+
+    XLA's own grouped ones take 4 times as long on CPUs, and 30 times for the kernel's gradient.
+    """
+    parts = [
+        jax.lax.conv_general_dilated(
+            some,
+            weights,
+            (stride, stride),
+            ((padding, padding), (padding, padding)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        for some, weights in zip(
+            jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True
+        )
+    ]
+    return parts[0] if groups == 1 else jnp.concatenate(parts, axis=-1)
+
+
 class Conv(nn.Module):
     """2-D convolution of `... h w c`, symmetric padding (parity.md: H21); leading axes fold."""
 
@@ -91,14 +111,8 @@ class Conv(nn.Module):
             (k, k, in_width, self.features),
         )
         bias = parameter(self, "bias", named(init, "conv_out"), (self.features,))
-        y = jax.lax.conv_general_dilated(
-            x.reshape((-1, *x.shape[-3:])).astype(self.dtype),
-            kernel.astype(self.dtype),
-            (self.stride, self.stride),
-            ((pad, pad), (pad, pad)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=self.groups,
-        )
+        pictures = x.reshape((-1, *x.shape[-3:])).astype(self.dtype)
+        y = grouped_convolution(pictures, kernel.astype(self.dtype), self.stride, pad, self.groups)
         y = y + bias.astype(self.dtype)
         return y.reshape((*x.shape[:-3], *y.shape[-3:]))
 
