@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from realisdance_jax.checkpoints.random_weights import random_variables
 from realisdance_jax.checkpoints.weights import FORMAT, Manifest, merge
 from realisdance_jax.data.transforms import dino_size
-from realisdance_jax.demo import random_variables
 from realisdance_jax.models.compute import Compute, RematPolicy
 from realisdance_jax.models.config import (
     DinoConfig,

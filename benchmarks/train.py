@@ -23,8 +23,8 @@ from benchmarks.measure import (
     seconds_of,
 )
 from benchmarks.presets import PRESETS, Preset
+from realisdance_jax.checkpoints.random_weights import random_variables
 from realisdance_jax.config import base_config
-from realisdance_jax.demo import random_variables
 from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.training.program import Program, batch_shapes, first_state, make_program
 from realisdance_jax.training.recipe import Recipe

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from realisdance_jax.checkpoints.packed import pack_weights, unpack_weights
+from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.checkpoints.variables import ALL_COMPONENTS, abstract_component
 from realisdance_jax.checkpoints.weights import load_component, read_manifest
-from realisdance_jax.demo import write_random_weights
 from realisdance_jax.models.config import DinoConfig, MotionConfig, RealisDanceConfig, VAEConfig
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.tree import flatten

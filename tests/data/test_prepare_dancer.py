@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.data.catalogue import open_source
 from realisdance_jax.data.config import DataConfig
 from realisdance_jax.data.pipeline import make_batches
 from realisdance_jax.data.samples import Streams
 from realisdance_jax.data.stored import read_index
-from realisdance_jax.demo import write_random_weights
 from realisdance_jax.models.config import DinoConfig, RealisDanceConfig, UNetConfig, VAEConfig
 from realisdance_jax.prepare import make_parser
 from realisdance_jax.preparing.dataset import prepare_dataset

@@ -8,8 +8,8 @@ import jax
 import pytest
 
 from realisdance_jax import sample
+from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.data.demo_clip import DemoFiles, write_demo_clip
-from realisdance_jax.demo import write_random_weights
 from realisdance_jax.models.config import (
     DinoConfig,
     MotionConfig,

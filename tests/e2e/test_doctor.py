@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from realisdance_jax import doctor
+from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.checks.case import Case
 from realisdance_jax.checks.doctor import examine
 from realisdance_jax.checks.findings import Finding
 from realisdance_jax.checks.memory import available_bytes, weight_bytes
 from realisdance_jax.data.video_io import read_frames
-from realisdance_jax.demo import write_random_weights
 from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.poses.clip_files import load_clip, save_clip
 from realisdance_jax.poses.dwpose_files import read_dwpose

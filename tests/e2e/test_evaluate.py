@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from realisdance_jax import evaluate
+from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.checkpoints.weights import read_manifest
-from realisdance_jax.demo import write_random_weights
 from tests.commands import run_program
 from tests.e2e.conftest import SMALL
 
@@ -62,6 +62,7 @@ def test_two_models_under_corruption(weights, baseline, tmp_path, monkeypatch, c
         (("--protocol", "disco"), "expected --data FOLDER, found none"),
         (("--protocol", "disco", "--data", "x"), "--metric-weights FOLDER or --pixels-only"),
         (("--protocol", "dancer", "--strengths", "much"), "--strengths: expected numbers"),
+        (("--protocol", "robust", "--kinds", "all,jiter"), "kinds: expected some of all, blank"),
         (("--protocol", "dancer", "--frames", "2"), "frames: expected at least 3"),
         (("--protocol", "dancer", "--frames", "8"), "window size: expected at most 6"),
         (("--protocol", "beauty"), "invalid choice: 'beauty'"),

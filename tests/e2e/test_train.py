@@ -19,9 +19,9 @@ import pytest
 
 import realisdance_jax.train as train_program
 from realisdance_jax.checkpoints.export import weights_of
+from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.checkpoints.weights import load_component, read_manifest
 from realisdance_jax.data.video_io import probe_video
-from realisdance_jax.demo import write_random_weights
 from realisdance_jax.training.writer import RunWriter
 from tests.commands import run_program
 from tests.e2e.conftest import ONE_LEVEL

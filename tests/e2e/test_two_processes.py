@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.data.video_io import read_frames
-from realisdance_jax.demo import write_random_weights
 from tests.e2e.conftest import ONE_LEVEL
 from tests.e2e.test_train import draws, saved
 from tests.e2e.train_call import ROOT, apart, command, free_port, train

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks.plain import denoise_plain, plain_inputs, plain_programs
+from realisdance_jax.checkpoints.random_weights import random_variables
 from realisdance_jax.checkpoints.variables import ALL_COMPONENTS
 from realisdance_jax.checkpoints.weights import FORMAT, Manifest, merge
-from realisdance_jax.demo import random_variables
 from realisdance_jax.diffusion.schedule import ScheduleConfig
 from realisdance_jax.diffusion.solvers import make_solver
 from realisdance_jax.models.compute import Compute

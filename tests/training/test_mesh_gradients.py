@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.checkpoints.weights import read_manifest
 from realisdance_jax.data.pipeline import make_batches
-from realisdance_jax.demo import write_random_weights
 from realisdance_jax.training.loop import to_devices
 from realisdance_jax.training.program import first_state, load_frozen, make_program
 from tests.e2e.conftest import ONE_LEVEL, SMALL

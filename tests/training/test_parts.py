@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.checkpoints.weights import load_component, read_manifest
-from realisdance_jax.demo import write_random_weights
 from realisdance_jax.models.config import DinoConfig, VAEConfig
 from realisdance_jax.models.vae import VAE
 from realisdance_jax.training import part_run
