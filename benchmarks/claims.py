@@ -21,6 +21,9 @@ HALF = "0.5"
 CLIPS = {BASE: 32, "no_gate": 16, "no_hamer": 16, "no_pose_motion": 16, "no_shuffle": 16}
 """Least number of clips of a comparison."""
 
+OWN = ("weights", "clips", "strengths", "kinds")
+"""Settings that each file may have of its own."""
+
 THIRD, TWO_THIRDS, SMOOTHER = 1 / 3, 2 / 3, 0.7
 
 Values = Callable[[str, str, str], np.ndarray]
@@ -89,8 +92,8 @@ def make_claims(values: Values, seed: int = 0) -> list[Claim]:
             pair = (values(model, "true", metric) for model in (OURS, other))
             claims.append(row(f"{metric} above {other}'s", other, *pair, "above"))
     for other, share in ((BASE, SMOOTHER), ("no_pose_motion", 1.0)):
-        mine, theirs = (values(m, f"dwpose {HALF}", "jitter_person") for m in (OURS, other))
-        text = f"jitter under wrong poses below {share:g} x {other}'s"
+        mine, theirs = (values(m, f"dwpose jitter {HALF}", "jitter_person") for m in (OURS, other))
+        text = f"jitter under trembling dwpose below {share:g} x {other}'s"
         claims.append(row(text, other, mine, share * theirs, "below"))
     for other in ("no_gate", "no_hamer", "no_pose_motion", "no_shuffle"):
         pair = (values(model, "true", "psnr_person") for model in (OURS, other))
@@ -109,14 +112,15 @@ def make_table(claims: Sequence[Claim]) -> str:
 
 
 def read_records(paths: Sequence[Path]) -> list[dict]:
-    """Files of `evaluate --protocol robust`; `UserError` for others, or other settings."""
+    """Files of `evaluate --protocol robust`; `UserError` for others, or other settings.
+
+    Models, clips and corruptions may differ: rows say which they are of.
+    """
     records = []
     for path in paths:
         try:
             record = json.loads(path.read_text("utf-8"))
-            settings = {
-                k: v for k, v in record["settings"].items() if k not in ("weights", "clips")
-            }
+            settings = {k: v for k, v in record["settings"].items() if k not in OWN}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path}: expected results of evaluate, found none") from None
         if settings["protocol"] != "robust":

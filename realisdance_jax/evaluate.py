@@ -13,11 +13,13 @@ from realisdance_jax.checkpoints.export import weights_of
 from realisdance_jax.checkpoints.weights import Manifest, read_manifest
 from realisdance_jax.data.catalogue import open_raw
 from realisdance_jax.data.config import CONDITIONS, DataConfig
+from realisdance_jax.data.corruptions import KINDS
 from realisdance_jax.data.dancer_source import DRAWING
 from realisdance_jax.evaluation.compare import Model, run_models
 from realisdance_jax.evaluation.measure import Networks
 from realisdance_jax.evaluation.protocols import (
     DRAWN,
+    EVERY,
     PROTOCOLS,
     SIZES,
     STRENGTHS,
@@ -55,6 +57,8 @@ def make_parser() -> Parser:
     parser.add_argument("--split", default="test", help="of dancers, see docs/training.md")
     shares = ",".join(f"{share:g}" for share in STRENGTHS)
     parser.add_argument("--strengths", default=shares, help="shares of wrong frames, robust")
+    kinds = "what is wrong with them, each a set of cases: all, or one of " + ", ".join(KINDS)
+    parser.add_argument("--kinds", default=EVERY, help=kinds)
     parser.add_argument("--steps", type=int, default=25, help="denoising steps")
     parser.add_argument("--guidance", type=float, default=2.0, help="scale; 1 or less is off")
     parser.add_argument("--window", type=int, default=16, help="frames of a window")
@@ -99,6 +103,7 @@ def make_config(options: Namespace) -> EvalConfig:
         options.size or SIZES[options.protocol],
         options.split,
         strengths,
+        tuple(options.kinds.split(",")),
         options.seed,
     )
 

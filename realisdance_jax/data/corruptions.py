@@ -6,7 +6,7 @@ strength are among those of a higher one, and the same happens to them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -14,6 +14,10 @@ import numpy as np
 from realisdance_jax.poses.clips import BodyClip, HandClip, KeypointClip
 from realisdance_jax.shapes import Int, typechecked
 from realisdance_jax.utils.errors import UserError
+
+KINDS = ("blank", "lost", "other", "swapped", "jitter")
+"""Ways to fail: nothing is found, a part is not, somebody else is, left is taken for right, joints
+tremble. Every block of frames has one of them."""
 
 SHORTEST, LONGEST = 4, 12
 """Frames of a block."""
@@ -38,15 +42,20 @@ class Block(NamedTuple):
 class Corruption:
     """Share of frames hit in each condition; seed of the blocks, independent per condition.
 
-    Raises `UserError` for a share beyond 0 to 1.
+    kinds: those of `KINDS` that occur, in that order. Which frames are hit does not depend on them.
+    Raises `UserError` for a share beyond 0 to 1, and for other kinds or none.
     """
 
     dwpose: float = 0.0
     hamer: float = 0.0
     smpl: float = 0.0
     seed: int = 0
+    kinds: tuple[str, ...] = field(default=KINDS, repr=False)
 
     def __post_init__(self) -> None:
+        if not self.kinds or self.kinds != tuple(kind for kind in KINDS if kind in self.kinds):
+            found = ", ".join(self.kinds) or "none"
+            raise UserError(f"kinds: expected some of {', '.join(KINDS)}, found {found}")
         for name in ("dwpose", "hamer", "smpl"):
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise UserError(f"corruption of {name}: expected 0 to 1, found {value!r}")
@@ -75,34 +84,44 @@ def hit_blocks(frames: int, strength: float, seed: int) -> list[Block]:
     return hit
 
 
-def corrupt_keypoints(clip: KeypointClip, strength: float, seed: int) -> KeypointClip:
+def corrupt_keypoints(
+    clip: KeypointClip, strength: float, seed: int, kinds: tuple[str, ...] = KINDS
+) -> KeypointClip:
     """Blank frames, lost limbs or hands, another person, left for right, trembling joints."""
-    kinds = (_blank_points, _lose_points, _wrong_points, _swap_points, _shake_points)
-    return _hit(clip, strength, seed, kinds)
+    ways = (_blank_points, _lose_points, _wrong_points, _swap_points, _shake_points)
+    return _hit(clip, strength, seed, ways, kinds)
 
 
-def corrupt_bodies(clip: BodyClip, strength: float, seed: int) -> BodyClip:
+def corrupt_bodies(
+    clip: BodyClip, strength: float, seed: int, kinds: tuple[str, ...] = KINDS
+) -> BodyClip:
     """Blank frames, arms or hands in the rest pose, another person, left for right, trembling."""
-    kinds = (_blank_body, _lose_limbs, _wrong_body, _swap_body, _shake_body)
-    return _hit(clip, strength, seed, kinds)
+    ways = (_blank_body, _lose_limbs, _wrong_body, _swap_body, _shake_body)
+    return _hit(clip, strength, seed, ways, kinds)
 
 
-def corrupt_hands(clip: HandClip, strength: float, seed: int) -> HandClip:
+def corrupt_hands(
+    clip: HandClip, strength: float, seed: int, kinds: tuple[str, ...] = KINDS
+) -> HandClip:
     """Blank frames, one hand lost, another time's hands elsewhere, left for right, trembling."""
-    kinds = (_blank_hands, _lose_hand, _wrong_hands, _swap_hands, _shake_hands)
-    return _hit(clip, strength, seed, kinds)
+    ways = (_blank_hands, _lose_hand, _wrong_hands, _swap_hands, _shake_hands)
+    return _hit(clip, strength, seed, ways, kinds)
 
 
-def _hit(clip: C, strength: float, seed: int, kinds: tuple[Callable, ...]) -> C:
+def _hit(
+    clip: C, strength: float, seed: int, ways: tuple[Callable, ...], kinds: tuple[str, ...]
+) -> C:
+    """ways: what each of `KINDS` does, of which only `kinds` occur."""
+    chosen = [way for way, kind in zip(ways, KINDS, strict=True) if kind in kinds]
     blocks = hit_blocks(clip.frames, strength, seed)
     if not blocks:
         return clip
-    named = {field.name: getattr(clip, field.name) for field in fields(clip)}
+    named = {entry.name: getattr(clip, entry.name) for entry in fields(clip)}
     true: Arrays = {name: v for name, v in named.items() if isinstance(v, np.ndarray)}
     wrong = {name: array.copy() for name, array in true.items()}
     for block in blocks:
-        kind = kinds[min(int(block.kind * len(kinds)), len(kinds) - 1)]
-        kind(wrong, true, block.frames, block.generator())
+        way = chosen[min(int(block.kind * len(chosen)), len(chosen) - 1)]
+        way(wrong, true, block.frames, block.generator())
     return replace(clip, **wrong)
 
 

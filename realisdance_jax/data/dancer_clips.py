@@ -84,18 +84,21 @@ class DancerClip:
     def keypoints(self) -> KeypointClip:
         """What DWPose finds, with what it gets wrong."""
         true = dancer_keypoints(self.body, self.bodies)
-        return corrupt_keypoints(true, self.corruption.dwpose, self.corruption_seed(0))
+        wrong = self.corruption
+        return corrupt_keypoints(true, wrong.dwpose, self.corruption_seed(0), wrong.kinds)
 
     @cached_property
     def hands(self) -> HandClip:
         """What HaMeR finds, with what it gets wrong."""
         true = dancer_hands(self.body, self.bodies)
-        return corrupt_hands(true, self.corruption.hamer, self.corruption_seed(1))
+        wrong = self.corruption
+        return corrupt_hands(true, wrong.hamer, self.corruption_seed(1), wrong.kinds)
 
     @cached_property
     def bodies_found(self) -> BodyClip:
         """What the body estimator finds, with what it gets wrong."""
-        return corrupt_bodies(self.bodies, self.corruption.smpl, self.corruption_seed(2))
+        wrong = self.corruption
+        return corrupt_bodies(self.bodies, wrong.smpl, self.corruption_seed(2), wrong.kinds)
 
     def corruption_seed(self, condition: int) -> int:
         """Of the failures of one condition, by its place in the order of channels."""

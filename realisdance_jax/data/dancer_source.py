@@ -8,7 +8,7 @@ import numpy as np
 
 from realisdance_jax.data.blobs import Blob
 from realisdance_jax.data.clips import FileClip
-from realisdance_jax.data.corruptions import Corruption
+from realisdance_jax.data.corruptions import KINDS, Corruption
 from realisdance_jax.data.dancer_clips import DancerClip, split_seeds
 from realisdance_jax.data.sources import ClipSource, hashed
 from realisdance_jax.poses.frame_pool import in_pool
@@ -45,7 +45,9 @@ class DancerSource(ClipSource):
         return self.length
 
     def fingerprint(self) -> str:
-        what = (self.count, self.length, self.size, self.split, self.corruption)
+        what: tuple = (self.count, self.length, self.size, self.split, self.corruption)
+        if self.corruption.kinds != KINDS:
+            what = (*what, self.corruption.kinds)
         return hashed([f"dancer {DRAWING} {what}"])
 
 

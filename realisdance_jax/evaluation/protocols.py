@@ -1,6 +1,7 @@
 """What is compared: which clips, which frames of them, and what is wrong with their poses."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +11,7 @@ import numpy as np
 from realisdance_jax.data.catalogue import open_raw
 from realisdance_jax.data.clips import Clip
 from realisdance_jax.data.config import CONDITIONS, DataConfig
-from realisdance_jax.data.corruptions import Corruption, hit_blocks
+from realisdance_jax.data.corruptions import KINDS, Corruption, hit_blocks
 from realisdance_jax.data.dancer_clips import DancerClip, split_seeds
 from realisdance_jax.data.transforms import crop_resize, dino_size, imagenet_normalise, to_signed
 from realisdance_jax.metrics.masks import drawn_masks
@@ -25,6 +26,8 @@ DRAWN: tuple[Protocol, ...] = ("dancer", "robust")
 
 SIZES = {"dancer": (128, 96), "robust": (128, 96), "disco": (256, 256), "humanvid": (768, 576)}
 STRENGTHS = (0.05, 0.1, 0.25, 0.5)
+EVERY = "all"
+"""Among kinds of corruption: any of them, as they come."""
 LOSSY_BLACK = 12
 
 
@@ -52,8 +55,9 @@ class Truth:
 class EvalConfig:
     """protocol, clips, frames, stride, size: what is sampled. split: of dancers.
 
-    conditions: those to corrupt (`robust`), strengths: shares of frames. seed: of the corruptions
-    and of the bootstrap. Raises `UserError` on a value out of range.
+    strengths: shares of frames in which conditions are wrong (`robust`). kinds: how, each a set of
+    cases: `all`, or one of `KINDS` alone. seed: of the corruptions and of the bootstrap.
+    Raises `UserError` on a value out of range.
     """
 
     protocol: Protocol
@@ -63,6 +67,7 @@ class EvalConfig:
     size: tuple[int, int] = (128, 96)
     split: str = "test"
     strengths: tuple[float, ...] = STRENGTHS
+    kinds: tuple[str, ...] = (EVERY,)
     seed: int = 0
 
     def __post_init__(self):
@@ -75,21 +80,28 @@ class EvalConfig:
             raise UserError(f"size: expected height x width in multiples of 8, found {found}")
         if not self.strengths or not all(0 < share <= 1 for share in self.strengths):
             raise UserError(f"strengths: expected shares above 0 to 1, found {self.strengths}")
+        known = (EVERY, *KINDS)
+        if not self.kinds or not set(self.kinds) <= set(known):
+            found = ", ".join(self.kinds)
+            raise UserError(f"kinds: expected some of {', '.join(known)}, found {found}")
         split_seeds(self.split, 0)
 
 
 def dancer_scenes(config: EvalConfig, conditions: Sequence[str]) -> list[Scene]:
     """Held-out people in held-out dances; `robust` adds each condition at each strength.
 
-    The reference is the first frame; the frames that follow it are compared.
+    The reference is the first frame; the frames that follow it are compared. Cases are called
+    `CONDITION STRENGTH`, those of one kind of corruption `CONDITION KIND STRENGTH`.
     """
     indices = tuple(range(config.stride, (config.frames + 1) * config.stride, config.stride))
     cases: list[tuple[str, Corruption]] = [("true", Corruption())]
     if config.protocol == "robust":
-        for name in CONDITIONS:
-            for share in config.strengths if name in conditions else ():
-                wrong = dataclasses.replace(Corruption(seed=config.seed), **{name: share})
-                cases.append((f"{name} {share:g}", wrong))
+        known = [name for name in CONDITIONS if name in conditions]
+        for name, kind, share in itertools.product(known, config.kinds, config.strengths):
+            kinds = KINDS if kind == EVERY else (kind,)
+            wrong = dataclasses.replace(Corruption(seed=config.seed, kinds=kinds), **{name: share})
+            label = name if kind == EVERY else f"{name} {kind}"
+            cases.append((f"{label} {share:g}", wrong))
     scenes = []
     for number in range(config.clips):
         who, dance = split_seeds(config.split, number)

@@ -102,14 +102,14 @@ def _differences(found: list[dict[str, Any]]) -> str:
 
 
 def _curves(summary: list[dict[str, Any]]) -> str:
-    """Per condition and metric: the mean over strengths, evenly spaced, 0 first."""
-    corrupted = dict.fromkeys(e["case"].split(" ")[0] for e in summary if e["case"] != "true")
+    """Per corruption and metric: the mean over strengths, evenly spaced, 0 first."""
+    corrupted = dict.fromkeys(e["case"].rpartition(" ")[0] for e in summary if e["case"] != "true")
     cells = {(e["model"], e["case"], e["metric"]): e["mean"] for e in summary}
     parts = []
-    for condition in corrupted:
-        cases = [e["case"] for e in summary if e["case"].startswith(f"{condition} ")]
-        ordered = ["true", *sorted(dict.fromkeys(cases), key=lambda case: float(case.split()[1]))]
-        for metric in ("psnr_person", "psnr_hands", "jitter_person", f"gate_{condition}"):
+    for what in corrupted:
+        cases = [e["case"] for e in summary if e["case"].rpartition(" ")[0] == what]
+        ordered = ["true", *sorted(dict.fromkeys(cases), key=lambda case: float(case.split()[-1]))]
+        for metric in ("psnr_person", "psnr_hands", "jitter_person", f"gate_{what.split()[0]}"):
             series = {
                 model: np.array([cells.get((model, case, metric), np.nan) for case in ordered])
                 for model in dict.fromkeys(model for model, _, _ in cells)
@@ -117,7 +117,7 @@ def _curves(summary: list[dict[str, Any]]) -> str:
             }
             if series:
                 shares = ", ".join(case.split()[-1].replace("true", "0") for case in ordered)
-                caption = f"{metric}; share of frames with a wrong {condition}: {shares}"
+                caption = f"{metric}; share of frames with a wrong {what}: {shares}"
                 parts.append(report.lines(series, caption))
     return "".join(parts)
 

@@ -16,6 +16,7 @@ from realisdance_jax.data.corruptions import (
     hit_blocks,
 )
 from realisdance_jax.data.dancer_clips import DancerClip
+from realisdance_jax.data.dancer_source import DancerSource
 from realisdance_jax.utils.errors import UserError
 
 FRAMES = 90
@@ -81,6 +82,27 @@ def test_every_way_to_fail_occurs():
     share = np.bincount(kinds, minlength=5) / len(kinds)
     assert np.all(share > 0.15)
     assert len(share) == 5
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_one_kind_alone_hits_the_same_frames(name):
+    corrupt, true = KINDS[name]
+    some, shaken = corrupt(true, 0.4, 5), corrupt(true, 0.4, 5, ("jitter",))
+    np.testing.assert_array_equal(changed(true, some), changed(true, shaken))
+    if name == "keypoints":
+        np.testing.assert_array_equal(shaken.body_ok, true.body_ok)
+        assert np.abs(shaken.body - true.body).max() < 0.25
+        assert not corrupt(true, 1.0, 5, ("blank",)).body_ok.any()
+
+
+def test_a_clip_of_one_kind():
+    clip = dataclasses.replace(CLIP, corruption=Corruption(dwpose=1.0, kinds=("blank",)))
+    assert not clip.keypoints.body_ok.any()
+    sources = [DancerSource(1, 8, (64, 48), corruption=c) for c in (Corruption(), clip.corruption)]
+    assert len({source.fingerprint() for source in sources}) == 2
+    for wrong in ((), ("beauty",), ("jitter", "blank")):
+        with pytest.raises(UserError, match="kinds: expected some of blank, lost"):
+            Corruption(kinds=wrong)
 
 
 def one_kind(monkeypatch, kind: int):

@@ -41,6 +41,15 @@ def test_scenes_pair_models_by_clip_and_corrupt_what_they_can_see():
     assert not hit_frames(scenes[2], "smpl").any()
 
 
+def test_kinds_of_corruption_are_cases_of_their_own():
+    config = dataclasses.replace(ROBUST, strengths=(0.5,), kinds=("all", "jitter"))
+    scenes = dancer_scenes(config, ("dwpose",))
+    assert [scene.case for scene in scenes] == ["true", "dwpose 0.5", "dwpose jitter 0.5"]
+    assert scenes[2].corruption.kinds == ("jitter",)
+    hit = [hit_frames(scene, "dwpose").tolist() for scene in scenes]
+    assert hit[1] == hit[2]
+
+
 def test_corruption_changes_one_condition_and_no_truth():
     true, wrong = (dancer_scenes(ROBUST, ALL)[place] for place in (0, 2))
     assert wrong.case == "dwpose 1"
@@ -136,6 +145,7 @@ def test_networks_of_published_metrics():
         ({"frames": 2}, "frames: expected at least 3"),
         ({"size": (60, 48)}, "size: expected"),
         ({"strengths": (0.0,)}, "strengths"),
+        ({"kinds": ("much",)}, "kinds: expected some of all, blank, .*, found much"),
         ({"split": "val"}, "split"),
     ],
 )
