@@ -111,16 +111,20 @@ class DancerClip:
         return OVERSAMPLED * self.size[0], OVERSAMPLED * self.size[1]
 
     def film(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        return self.film_of(self.bodies, indices)
+
+    def film_of(self, bodies: BodyClip, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        """The film of this person in this room in another dance, of the same length."""
         background = make_background(self.identity, self.drawn)
         mesh, places = dressed(self.body, self.who)
-        for vertices, camera in self._posed(mesh, self.bodies, indices):
+        for vertices, camera in self.posed(mesh, bodies, indices):
             look = (mesh.faces, mesh.parts, places, self.who, camera, background)
             yield shrunk(film_frame(vertices, *look), self.size)
 
     def masks(self, indices: Sequence[int]) -> Iterator[dict[str, np.ndarray]]:
         """Where `person`, `hands` and `face` fill most of a pixel of the film: H W, bool."""
         mesh, _ = dressed(self.body, self.who)
-        for vertices, camera in self._posed(mesh, self.bodies, indices):
+        for vertices, camera in self.posed(mesh, self.bodies, indices):
             seen = part_masks(vertices, mesh.faces, mesh.parts, camera, self.drawn)
             large = shrunk(seen, self.size) > 128
             yield dict(zip(("person", "hands", "face"), np.moveaxis(large, -1, 0), strict=True))
@@ -146,17 +150,17 @@ class DancerClip:
 
     def _smpl(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
         mesh, colours = self.body.mesh, body_colours()
-        posed = self._posed(mesh, self.bodies_found, indices)
+        posed = self.posed(mesh, self.bodies_found, indices)
         for index, (vertices, camera) in zip(indices, posed, strict=True):
             if self.bodies_found.present[index]:
                 yield paint_smpl_cs(vertices, mesh.faces, colours, camera, self.drawn, "sd")
             else:
                 yield np.zeros((*self.drawn, 3), np.uint8)
 
-    def _posed(
+    def posed(
         self, mesh: Mesh, bodies: BodyClip, indices: Sequence[int]
     ) -> Iterator[tuple[np.ndarray, Camera]]:
-        """Vertices in camera axes, and the camera."""
+        """Vertices `v 3` of this person's mesh in camera axes, and the camera, frame by frame."""
         whole, places = body_motions(self.body.joints, bodies)
         focal, centre = bodies.focal.tolist(), bodies.princpt.tolist()
         for index in indices:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from realisdance_jax.shapes import Float
+from realisdance_jax.shapes import Float, typechecked
 
 # How far thumb, index, middle, ring and pinky are bent (0 straight, 1 closed), how far the fingers
 # are apart, and how far the thumb lies across the palm.
@@ -43,3 +43,27 @@ def finger_poses(numbers: Float[np.ndarray, "f 7"]) -> Float[np.ndarray, "f 15 3
     pose[:, 4, 1, 1] = 0.15 + 0.75 * thumb
     pose[:, 4, 2, 1] = 0.1 + 0.95 * thumb
     return pose.reshape(-1, 15, 3)
+
+
+@typechecked
+def other_gestures(
+    poses: Float[np.ndarray, "f 15 3"], count: int, rng: np.random.Generator
+) -> Float[np.ndarray, "f k 15 3"]:
+    """For each pose of a left hand `count` gestures that it does not show.
+
+    They are drawn once; in every frame those are passed over that are nearer to the pose than the
+    two most similar gestures are to each other, and the nearest one in any case.
+    """
+    known = finger_poses(NUMBERS)
+    between = _distances(known, known) + 10 * np.eye(len(known))
+    distances = _distances(poses, known)
+    similar = distances < np.minimum(between.min(), np.sort(distances, axis=1)[:, -count, None])
+    similar[np.arange(len(poses)), distances.argmin(axis=1)] = True
+    order = rng.permutation(len(known))
+    last = np.argsort(similar[:, order], axis=1, kind="stable")
+    return known[order[last[:, :count]]]
+
+
+def _distances(poses: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(f k) root mean square difference of the joints' angles, radians."""
+    return np.sqrt(np.square(poses[:, None] - others).mean(axis=(2, 3)))

@@ -1,13 +1,16 @@
 """Models over scenes: sampled, measured, and a few of them kept to be looked at."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from realisdance_jax.data.dancer_hands import HandChoice
 from realisdance_jax.data.images import hstack_panels
+from realisdance_jax.evaluation.gestures import gesture_metrics, scene_hands
 from realisdance_jax.evaluation.measure import (
     Features,
     Networks,
@@ -65,6 +68,7 @@ def run_models(
     A scene whose corruption a model cannot see (a condition it does not take) is left out for it.
     """
     results = Results()
+    hands = functools.cache(scene_hands)  # many renders, the same for all models
     features: dict[str, list[tuple[Features, Features]]] = {}
     for model in models:
         pipeline = load(model.folder, dtype)
@@ -72,7 +76,9 @@ def run_models(
             name = scene.case.split(" ")[0]
             if name != "true" and name not in pipeline.conditions:
                 continue
-            video, row = _one(pipeline, model.name, scene, config, sampling, networks, features)
+            video, row = _one(
+                pipeline, model.name, scene, config, sampling, networks, features, hands
+            )
             results.rows.append(row)
             say(f"{model.name}: clip {scene.number}, {scene.case}: {row.metrics['psnr']:.2f} dB")
             if scene.number < shown:
@@ -85,6 +91,8 @@ def run_models(
         truth = scene_truth(scene, config.size, ())
         still = np.repeat(truth.reference[None], len(truth.frames), axis=0)
         metrics = pixel_metrics(still, truth, config.protocol)
+        if (found := hands(scene)) is not None:
+            metrics |= gesture_metrics(still, found)
         results.rows.append(Row(COPY, scene.case, scene.number, metrics))
         start = f"clip {scene.number}, "
         for title in [title for title in results.videos if title.startswith(start)]:
@@ -100,6 +108,7 @@ def _one(
     sampling: SampleConfig,
     networks: Networks | None,
     features: dict[str, list[tuple[Features, Features]]],
+    hands: Callable[[Scene], tuple[HandChoice, ...] | None],
 ) -> tuple[np.ndarray, Row]:
     inputs = scene_inputs(scene, config.size, pipeline.conditions)
     truth = scene_truth(scene, config.size, pipeline.conditions)
@@ -107,6 +116,8 @@ def _one(
     animation = sample_clip(pipeline, inputs, seeded)
     video = np.stack([animation.frame(i) for i in range(len(animation.video))])
     metrics = pixel_metrics(video, truth, config.protocol)
+    if (found := hands(scene)) is not None:
+        metrics |= gesture_metrics(video, found)
     wrong = {name: hit_frames(scene, name) for name in pipeline.conditions}
     hit = {name: frames for name, frames in wrong.items() if frames.any()}
     if pipeline.manifest.model.pose.kind == "gated":

@@ -47,6 +47,7 @@ def test_two_models_under_corruption(weights, baseline, tmp_path, monkeypatch, c
     assert all(0 < row["gate_smpl"] < 1 for row in gates)
     assert not any("gate_dwpose" in r["metrics"] for r in found["rows"] if r["model"] == "anyone")
     assert {entry["case"] for entry in found["differences"]} == {"true", "dwpose 0.5"}
+    assert {r["case"] for r in found["rows"] if "gesture_right" in r["metrics"]} == {"true"}
     hashes = found["settings"]["weights"]
     assert hashes["anyone"] == read_manifest(baseline).weight_hash
     page = (out / "index.html").read_text()

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from realisdance_jax.evaluation.gestures import gesture_metrics, scene_hands
 from realisdance_jax.evaluation.measure import (
     CEILING,
     Networks,
@@ -63,6 +64,23 @@ def test_corruption_changes_one_condition_and_no_truth():
     np.testing.assert_array_equal(truth.frames, scene_truth(true, SIZE, ALL).frames)
     assert set(truth.masks) == {"person", "hands", "face"}
     assert (truth.masks["hands"] <= truth.masks["person"]).mean() > 0.99
+
+
+def test_hands_of_the_truth_are_right_and_those_of_other_renders_wrong():
+    config = dataclasses.replace(ROBUST, frames=3, size=(96, 72), strengths=(1.0,))
+    true, wrong = dancer_scenes(config, ALL)[:2]
+    hands = scene_hands(true)
+    assert hands
+    assert scene_hands(wrong) is None
+    truth = scene_truth(true, config.size, ()).frames
+    assert gesture_metrics(truth, hands) == {"gesture_right": 1.0}
+    assert gesture_metrics(truth // 2 + 40, hands)["gesture_right"] > 0.5
+    other = truth.copy()
+    top, bottom, left, right = hands[0].box
+    other[hands[0].frame, top:bottom, left:right] = hands[0].crops[2]
+    found = gesture_metrics(other, hands[:1])
+    assert found == {"gesture_right": 0.0}
+    assert np.isnan(gesture_metrics(truth, ())["gesture_right"])
 
 
 def test_the_truth_itself_is_perfect_and_errors_stay_in_their_region():
