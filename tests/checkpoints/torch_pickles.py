@@ -2,6 +2,7 @@
 
 import pickle
 import pickletools
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,9 +23,10 @@ def call(module: str, name: str, *arguments: bytes) -> bytes:
     return mention(module, name) + packed + pickle.REDUCE
 
 
-def storage(kind: str, key: str, count: int, module: str = "torch") -> bytes:
+def storage(kind: str, key: str, count: int, module: str = "torch", more: bytes = b"") -> bytes:
+    """more: what follows in the persistent id, as before PyTorch 1.6."""
     parts = fragment("storage") + mention(module, kind) + fragment(key) + fragment("cpu")
-    return pickle.MARK + parts + fragment(count) + pickle.TUPLE + pickle.BINPERSID
+    return pickle.MARK + parts + fragment(count) + more + pickle.TUPLE + pickle.BINPERSID
 
 
 def tensor(
@@ -62,4 +64,25 @@ def write(
             archive.writestr(f"archive/{name}", content)
         for key, content in data.items():
             archive.writestr(f"archive/data/{key}", content)
+    return path
+
+
+MAGIC = 0x1950A86A20F9469CFC6C
+
+
+def write_legacy(
+    path: Path,
+    pickled: bytes,
+    data: Mapping[str, tuple[int, bytes]] = {"0": (2, ONE_DATA["0"])},
+    version: int = 1001,
+    facts: Any = None,
+    keys: Any = None,
+) -> Path:
+    """A file as before PyTorch 1.6: this pickle, then storages as (count, bytes) by key."""
+    if facts is None:
+        facts = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}
+    head = [pickle.dumps(part, 2, fix_imports=False) for part in (MAGIC, version, facts)]
+    listed = pickle.dumps(list(data) if keys is None else keys, 2, fix_imports=False)
+    storages = [struct.pack("<q", count) + content for count, content in data.values()]
+    path.write_bytes(b"".join([*head, pickled, listed, *storages]))
     return path

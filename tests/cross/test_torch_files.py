@@ -108,6 +108,20 @@ def test_we_read_what_torch_saves(tmp_path, protocol):
         assert_same(saved.tensors[name].read(), tensor)
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_we_read_what_torch_saved_before_its_zip_files(tmp_path, protocol):
+    import torch
+
+    state = saved_tensors()
+    options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": False}
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "a.pth", **options)
+    saved = open_torch_zip(tmp_path / "a.pth")
+    assert list(saved.tensors) == list(state)
+    assert saved.extra == {"epoch": 3}
+    for name, tensor in state.items():
+        assert_same(saved.tensors[name].read(), tensor)
+
+
 def test_we_read_modules_and_trainers_as_torch_saves_them(tmp_path):
     import torch
 
@@ -153,9 +167,6 @@ def test_what_is_no_dense_tensor_is_refused(tmp_path):
 
     module = torch.nn.Linear(2, 2)
     saves = {
-        "before PyTorch 1.6": lambda f: torch.save(
-            {"a": torch.ones(2)}, f, _use_new_zipfile_serialization=False
-        ),
         "TorchScript": lambda f: torch.jit.script(module).save(f),
         "the global 'torch.nn.modules.linear.Linear'": lambda f: torch.save(module, f),
         "a quantised tensor at 'a'": lambda f: torch.save(

@@ -60,11 +60,3 @@ def test_other_weights_are_refused(tmp_path, change, found):
     write_torch_zip(tmp_path / "small.pth", changed)
     with pytest.raises(UserError, match=found):
         read_weights(tmp_path, SMALL)
-
-
-def test_the_format_before_pytorch_1_6_says_how_to_convert(tmp_path):
-    (tmp_path / "small.pth").write_bytes(
-        b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
-    )
-    with pytest.raises(UserError, match="re-save it in a recent PyTorch"):
-        read_weights(tmp_path, SMALL)

@@ -78,7 +78,7 @@ def carries_prefix(names: Iterable[str], prefix: str, where: str) -> bool:
 
 @typechecked
 def open_tensors(path: str | Path) -> TensorSource:
-    """Tensors of a safetensors file, a torch.save file (zip format) or the index of a sharded one.
+    """Tensors of a safetensors file, a torch.save file or the index of a sharded one.
 
     The contents decide, not the suffix. Nothing pickled is run.
     Raises `UserError` for a file of another kind, a damaged one or a missing shard.

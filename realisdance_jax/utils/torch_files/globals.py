@@ -62,8 +62,13 @@ def checked_keys(items: Iterable[Any]) -> list[Any]:
 
 
 def storage_of(identifier: Any) -> Storage:
-    """Persistent id ('storage', class, key, device, count) of torch.save."""
-    kind, name, key, _, count = identifier
+    """Persistent id ('storage', class, key, device, count) of torch.save.
+
+    Before PyTorch 1.6 a sixth entry followed: None, or a part of another storage (before 0.4).
+    """
+    kind, name, key, _, count, *part = identifier
+    if part not in ([], [None]):
+        raise Refused("a storage that is part of another one")
     if type(kind) is not str or kind != "storage" or type(key) is not str:
         raise ValueError("bad storage")
     if type(name) is not TorchName or type(count) is not int or count < 0:

@@ -1,4 +1,4 @@
-"""Reading and writing the zip files of torch.save without torch, one tensor in memory at a time."""
+"""Reading and writing the files of torch.save without torch, one tensor in memory at a time."""
 
 import re
 import struct
@@ -9,27 +9,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from realisdance_jax.shapes import typechecked
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import atomic_output, existing_file
 from realisdance_jax.utils.torch_files.globals import StoredTensor
-from realisdance_jax.utils.torch_files.lazy import LazyTensor, tensor_of_bytes, unexpected
+from realisdance_jax.utils.torch_files.lazy import LazyTensor, unexpected
+from realisdance_jax.utils.torch_files.legacy import START, legacy_content
 from realisdance_jax.utils.torch_files.pickling import pickle_state
 from realisdance_jax.utils.torch_files.unpickle import unpickle
+from realisdance_jax.utils.torch_files.views import lazy_view
 from realisdance_jax.utils.torch_files.zip_entries import read_entry, zip_entries
 
-_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # pickled magic number
 _PICKLE_LIMIT = 64 << 20  # bytes; the official file needs 0.4 MB
-_REPEAT_LIMIT = 256 << 20  # bytes of a tensor whose strides repeat a smaller storage
 _WRAPPERS = ("state_dict", "module", "model")
 _ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
 class TorchFile:
-    """A torch zip file: its whole plain structure, its state dict and the entries beside that.
+    """A torch file: its whole plain structure, its state dict and the entries beside that.
 
     content: what was saved, with a `LazyTensor` for each tensor.
     tensors: the state dict, in file order.
@@ -44,7 +42,7 @@ class TorchFile:
 
 @typechecked
 def open_torch_zip(path: str | Path) -> TorchFile:
-    """Structure of a torch.save file (zip format); tensor values are read later, on demand.
+    """Structure of a torch.save file, be it from before PyTorch 1.6; values are read on demand.
 
     The state dict is the file itself or its entry `state_dict`, `module` or `model`.
     Raises `UserError` for any other file, a damaged one, and for anything but tensors and plain
@@ -59,7 +57,7 @@ def open_torch_zip(path: str | Path) -> TorchFile:
 def torch_content(
     path: str | Path, most_unpacked: int | None = None, most_pickled: int = _PICKLE_LIMIT
 ) -> Any:
-    """Whatever torch.save put in a zip file, with a `LazyTensor` for each tensor.
+    """Whatever torch.save put in a file, with a `LazyTensor` for each tensor.
 
     most_unpacked: refuse a file whose compressed entries, which torch.save does not write, are
         larger than this many bytes together.
@@ -67,7 +65,8 @@ def torch_content(
     Raises `UserError` as `open_torch_zip` does, but for no lack of tensors.
     """
     path = existing_file(path, "a torch file")
-    _check_magic(path)
+    if _is_legacy(path):
+        return legacy_content(path, most_pickled)
     entries = zip_entries(path)
     packed = (e for e in entries.values() if e.compress_type != zipfile.ZIP_STORED)
     total = sum(entry.file_size for entry in packed)
@@ -88,17 +87,18 @@ def torch_content(
     return unpickle(pickled, str(path), partial(_lazy, path, entries, root))
 
 
-def _check_magic(path: Path) -> None:
+def _is_legacy(path: Path) -> bool:
+    """Whether a file is of the format before PyTorch 1.6; `UserError` if it is of no known one."""
     with open(path, "rb") as file:
         head = file.read(300)
-    expected = "the zip format of torch.save"
-    resave = "re-save it in a recent PyTorch: torch.save(torch.load(f, weights_only=True), f)"
-    if head.startswith(_LEGACY):
-        raise unexpected(path, expected, f"the one before PyTorch 1.6; {resave}")
+    expected = "a file of torch.save"
     if head[257:262] == b"ustar":
+        resave = "re-save it in a recent PyTorch: torch.save(torch.load(f, weights_only=True), f)"
         raise unexpected(path, expected, f"the tar format before PyTorch 0.2; {resave}")
-    if not head.startswith(b"PK\x03\x04"):
+    legacy = START.match(head) is not None
+    if not legacy and not head.startswith(b"PK\x03\x04"):
         raise unexpected(path, expected, f"a file that starts with {head[:8]!r}")
+    return legacy
 
 
 def _small_entry(path: Path, entry: zipfile.ZipInfo, most: int) -> bytes:
@@ -116,29 +116,7 @@ def _lazy(
     if entry is None or entry.file_size != nbytes:
         found = "no such entry" if entry is None else entry.file_size
         raise unexpected(path, f"{nbytes} bytes in {name!r}", found)
-    last = (stored.offset + _extent(stored)) * stored.dtype.itemsize
-    tensor = LazyTensor(stored.shape, stored.dtype, partial(_read_view, path, entry, stored))
-    if last > nbytes or tensor.nbytes > max(nbytes, _REPEAT_LIMIT):
-        raise unexpected(path, f"a tensor inside {name!r}", "one that does not fit in it")
-    return tensor
-
-
-def _extent(stored: StoredTensor) -> int:
-    """Elements from the first to the last one used."""
-    if 0 in stored.shape:
-        return 0
-    return 1 + sum((n - 1) * step for n, step in zip(stored.shape, stored.strides, strict=True))
-
-
-def _read_view(path: Path, entry: zipfile.ZipInfo, stored: StoredTensor) -> np.ndarray:
-    extent, item = _extent(stored), stored.dtype.itemsize
-    raw = read_entry(path, entry, stored.offset * item, extent * item)
-    flat = tensor_of_bytes(raw, stored.dtype, (extent,))
-    if extent == 0:
-        return flat.reshape(stored.shape)
-    steps = [0 if n == 1 else d * item for n, d in zip(stored.shape, stored.strides, strict=True)]
-    view = np.ndarray(stored.shape, stored.dtype, flat.view(np.uint8).data, strides=steps)
-    return view if view.flags.c_contiguous else np.array(view, order="C")
+    return lazy_view(path, name, stored, partial(read_entry, path, entry))
 
 
 def _split(path: Path, content: Any) -> tuple[dict[str, LazyTensor], dict[Any, Any]]:
