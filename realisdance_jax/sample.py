@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import get_args
 
+import jax
 import numpy as np
 
 from realisdance_jax.checkpoints.export import weights_of
@@ -22,6 +23,7 @@ from realisdance_jax.sampling.config import SampleConfig, Uncond
 from realisdance_jax.sampling.output import load_latents, save_latents, write_outputs
 from realisdance_jax.sampling.pipeline import DTYPES, Pipeline
 from realisdance_jax.sampling.sampler import animate, check_config, load
+from realisdance_jax.sampling.speed import SPEEDS, describe
 from realisdance_jax.sampling.targets import check_folder, check_outputs
 from realisdance_jax.sampling.windows import WINDOW_KINDS
 from realisdance_jax.utils.cli import Parser
@@ -46,11 +48,13 @@ def make_parser() -> Parser:
     what.add_argument("--size", default="768x576", metavar="HxW", help="multiples of 8")
     number(what, "stride", "use every n-th driver frame")
     number(what, "max-frames", "at most so many frames")
-    number(what, "steps", "denoising steps")
+    bundles = "bundle of --solver, --steps, the approximations below and --dtype; each wins over it"
+    what.add_argument("--speed", choices=list(SPEEDS), default="exact", help=bundles)
+    what.add_argument("--steps", type=int, help="denoising steps (default: as --speed, 50)")
     number(what, "guidance", "scale; 1 or less is off")
     number(what, "guidance-rescale", "phi; 0 is off")
     number(what, "seed", "of the noise")
-    what.add_argument("--solver", choices=SOLVERS, default=default.solver, help="sampler")
+    what.add_argument("--solver", choices=SOLVERS, help="sampler (default: as --speed, ddim)")
     spacings = get_args(Spacing)
     what.add_argument("--spacing", choices=spacings, default=default.spacing, help="of timesteps")
     number(what, "eta", "fresh noise of ddim, 0 to 1")
@@ -68,8 +72,21 @@ def make_parser() -> Parser:
     share = "devices that share a window, by frames and pixels (default: 1)"
     long.add_argument("--devices-per-window", type=int, default=1, metavar="N", help=share)
     number(long, "chunk", "frames per call of pose encoders and VAE")
-    long.add_argument("--dtype", choices=sorted(DTYPES), default="float32", help="of the networks")
+    of_networks = "of the networks (default: as --speed, float32)"
+    long.add_argument("--dtype", choices=sorted(DTYPES), help=of_networks)
+    _add_approximations(parser)
     return parser
+
+
+def _add_approximations(parser: Parser) -> None:
+    """What `--speed` sets as well; so their defaults are not here."""
+    group = parser.add_argument_group("approximations (default: as --speed; exact has none)")
+    interval = "guidance between these shares of the diffusion time only; 0,1 is everywhere"
+    group.add_argument("--guidance-interval", metavar="LO,HI", help=interval)
+    reuse = "the whole network every n-th step only; 1 is every step"
+    group.add_argument("--reuse-features", type=int, metavar="N", help=reuse)
+    layers = "outermost layers to run at other steps; 0 is the whole outermost level"
+    group.add_argument("--reuse-layers", type=int, metavar="N", help=layers)
 
 
 def _add_files(parser: Parser) -> None:
@@ -102,10 +119,23 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def parse_interval(text: str) -> tuple[float, float]:
+    """`0.2,1` -> (0.2, 1.0)."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        expected = "expected LO,HI such as 0.2,1"
+        raise UserError(f"guidance interval: {expected}, found {text!r}") from None
+    return low, high
+
+
 def make_config(options: Namespace) -> SampleConfig:
-    """Checked sampling options of the command line."""
+    """Checked sampling options of the command line, those of `--speed` where not given."""
     names = {field.name for field in fields(SampleConfig)} - {"size"}
-    values = {name: getattr(options, name) for name in names}
+    values = SPEEDS[options.speed].values()
+    values |= {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.guidance_interval is not None:
+        values["guidance_interval"] = parse_interval(options.guidance_interval)
     return SampleConfig(size=parse_size(options.size), **values)
 
 
@@ -199,7 +229,9 @@ def main() -> None:
     for frames in {job.frames for job in jobs}:
         check_config(manifest, config, frames)
     keep_compiled()
-    pipeline = load(weights, options.dtype, devices_per_window=options.devices_per_window)
+    dtype = options.dtype or SPEEDS[options.speed].dtype(jax.devices()[0])
+    print(f"speed {options.speed}: {describe(config, dtype)}")
+    pipeline = load(weights, dtype, devices_per_window=options.devices_per_window)
     failed = []
     for job in jobs:
         try:

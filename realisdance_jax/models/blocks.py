@@ -90,13 +90,15 @@ class DownBlock(_Level):
         context: Context,
         reference: ReferenceKV | None = None,
         keep: Array | None = None,
+        layers: int | None = None,
     ) -> tuple[Array, list[Array], Features]:
+        """`layers`: only the first so many, and no downsampler."""
         skips: list[Array] = []
         features: Features = {}
-        for i, resnet in enumerate(self.resnets):
+        for i, resnet in enumerate(self.resnets[:layers]):
             x = self.attend_and_move(i, resnet(x, time), context, reference, keep, features)
             skips.append(x)
-        if self.downsample:
+        if self.downsample and layers is None:
             x = self.downsampler(x)
             skips.append(x)
         return x, skips, features
@@ -145,11 +147,15 @@ class UpBlock(_Level):
         context: Context,
         reference: ReferenceKV | None = None,
         keep: Array | None = None,
+        first: int = 0,
     ) -> tuple[Array, Features]:
-        """`skips` in order of use; `size` is the height and width of the next level's skips."""
+        """`skips` in order of use; `size` is the height and width of the next level's skips.
+
+        As many layers run as there are skips, from layer `first` on.
+        """
         features: Features = {}
-        for i, (resnet, skip) in enumerate(zip(self.resnets, skips, strict=True)):
-            x = resnet(jnp.concatenate([x, skip], axis=-1), time)
+        for i, skip in enumerate(skips, first):
+            x = self.resnets[i](jnp.concatenate([x, skip], axis=-1), time)
             x = self.attend_and_move(i, x, context, reference, keep, features)
         if self.upsample:
             height, width = size

@@ -104,6 +104,33 @@ class RealisDance(nn.Module):
         return self.unet_main(latents, t, context, pose, reference, keep)[0]
 
     @typechecked
+    def denoise_keeping(
+        self,
+        latents: Float[Array, "b f h w c"],
+        t: Int[Array, "b"],
+        context: Float[Array, "_ m d"] | ContextKV,
+        pose: tuple[Array, ...] | None,
+        reference: ReferenceKV | None,
+        layers: int,
+    ) -> tuple[Float[Array, "b f h w c"], Float[Array, "b f h w e"]]:
+        """`denoise`, and the deep features that `denoise_reusing` takes at later steps."""
+        return self.unet_main.keeping(latents, t, context, pose, reference, layers)
+
+    @typechecked
+    def denoise_reusing(
+        self,
+        latents: Float[Array, "b f h w c"],
+        t: Int[Array, "b"],
+        context: Float[Array, "_ m d"] | ContextKV,
+        pose: tuple[Array, ...] | None,
+        reference: ReferenceKV | None,
+        deep: Float[Array, "b f h w e"],
+        layers: int,
+    ) -> Float[Array, "b f h w c"]:
+        """`denoise` approximately: the outermost `layers` layers anew, the rest from `deep`."""
+        return self.unet_main.reusing(latents, t, context, pose, reference, deep, layers)
+
+    @typechecked
     def __call__(
         self,
         latents: Float[Array, "b f h w c"],

@@ -11,6 +11,7 @@ from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import MotionConfig, UNetConfig
 from realisdance_jax.models.layers import Conv, GroupNorm, Linear
 from realisdance_jax.models.transformer import (
+    Context,
     ContextKV,
     Features,
     ReferenceKV,
@@ -143,26 +144,102 @@ class UNet(nn.Module):
           The prediction (float32) and the normed tokens of every block, which make this UNet's
           features when it serves as the reference.
         """
+        x, features, _ = _whole(self, sample, t, context, pose, reference, keep)
+        return x, features
+
+    def keeping(
+        self,
+        sample: Float[Array, "b f h w c"],
+        t: Int[Array, "b"],
+        context: Context,
+        pose: tuple[Array, ...] | None,
+        reference: ReferenceKV | None,
+        layers: int,
+    ) -> tuple[Float[Array, "b f h w o"], Float[Array, "b f h w d"]]:
+        """The prediction, and what goes into the last `layers` layers of the way up.
+
+        These are 1 to `outer_layers` layers of the outermost level; `reusing` runs them alone.
+        """
+        x, _, deep = _whole(self, sample, t, context, pose, reference, None, layers)
+        return x, deep
+
+    def reusing(
+        self,
+        sample: Float[Array, "b f h w c"],
+        t: Int[Array, "b"],
+        context: Context,
+        pose: tuple[Array, ...] | None,
+        reference: ReferenceKV | None,
+        deep: Float[Array, "b f h w d"],
+        layers: int,
+    ) -> Float[Array, "b f h w o"]:
+        """The prediction with `deep` of an earlier step (Ma et al. 2023, DeepCache).
+
+        Anew are the last `layers` layers of the way up and what skips lead into them.
+        """
         time = self.time_embedding(timestep_embedding(t, self.config.widths[0]))
-        joint = (time, context, reference, keep)
-        features: Features = {}
-        x = self.compute.spread(self.conv_in(sample), *SPATIAL)
-        if pose is not None:
-            x = x + pose[0]
-        skips = [x]
-        for i, block in enumerate(self.down_blocks):
-            x, own_skips, normed = block(x, *joint)
-            features.update(normed)
-            if pose is not None and len(pose) > 1:
-                # The block's last skip is this very tensor and carries the pose (parity.md: H1).
-                x = own_skips[-1] = x + pose[i + 1]
-            skips.extend(own_skips)
-        x, normed = self.mid_block(x, *joint)
+        joint = (time, context, reference, None)
+        x = _entry(self, sample, pose)
+        _, skips, _ = self.down_blocks[0](x, *joint, layers=layers - 1)
+        last, inputs = self.up_blocks[-1], [x, *skips]
+        size = x.shape[2:4]
+        x, _ = last(deep, inputs[::-1], size, *joint, first=last.count - layers)
+        return _exit(self, x)
+
+
+def outer_layers(config: UNetConfig) -> int:
+    """How many layers on the way up can run on kept features.
+
+    Those of the outermost level; but the last skip of a UNet of one level carries a pose (H1).
+    """
+    return config.layers_per_block + (len(config.widths) > 1)
+
+
+def _entry(unet: UNet, sample: Array, pose: tuple[Array, ...] | None) -> Array:
+    x = unet.compute.spread(unet.conv_in(sample), *SPATIAL)
+    return x if pose is None else x + pose[0]
+
+
+def _exit(unet: UNet, x: Array) -> Array:
+    return unet.conv_out(nn.silu(unet.conv_norm_out(x))).astype(jnp.float32)
+
+
+def _whole(
+    unet: UNet,
+    sample: Array,
+    t: Array,
+    context: Context,
+    pose: tuple[Array, ...] | None,
+    reference: ReferenceKV | None,
+    keep: Array | None,
+    layers: int = 0,
+) -> tuple[Array, Features, Array]:
+    """Prediction, features, and what goes into the last `layers` layers.
+
+    A function and no method: Flax would name a method in the path of every operation.
+    """
+    time = unet.time_embedding(timestep_embedding(t, unet.config.widths[0]))
+    joint = (time, context, reference, keep)
+    features: Features = {}
+    x = _entry(unet, sample, pose)
+    skips = [x]
+    for i, block in enumerate(unet.down_blocks):
+        x, own_skips, normed = block(x, *joint)
         features.update(normed)
-        for block in self.up_blocks:
-            own_skips = [skips.pop() for _ in range(block.count)]
-            size = (skips[-1] if skips else x).shape[2:4]
-            x, normed = block(x, own_skips, size, *joint)
-            features.update(normed)
-        x = self.conv_out(nn.silu(self.conv_norm_out(x)))
-        return x.astype(jnp.float32), features
+        if pose is not None and len(pose) > 1:
+            # The block's last skip is this very tensor and carries the pose (parity.md: H1).
+            x = own_skips[-1] = x + pose[i + 1]
+        skips.extend(own_skips)
+    x, normed = unet.mid_block(x, *joint)
+    features.update(normed)
+    *inner, last = unet.up_blocks
+    for block in inner:
+        own_skips = [skips.pop() for _ in range(block.count)]
+        x, normed = block(x, own_skips, skips[-1].shape[2:4], *joint)
+        features.update(normed)
+    first, skips = last.count - layers, skips[::-1]
+    deep, normed = last(x, skips[:first], x.shape[2:4], *joint)
+    features.update(normed)
+    x, normed = last(deep, skips[first:], x.shape[2:4], *joint, first=first)
+    features.update(normed)
+    return _exit(unet, x), features, deep

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from realisdance_jax.diffusion.schedule import Spacing, require_choice
 from realisdance_jax.diffusion.solvers import SOLVERS
+from realisdance_jax.sampling.shortcuts import Shortcuts
 from realisdance_jax.sampling.windows import WINDOW_KINDS
 from realisdance_jax.utils.errors import UserError
 
@@ -25,6 +26,7 @@ class SampleConfig:
     size: height and width in pixels, multiples of 8. stride, max_frames: which driver frames.
     guidance: 1 or less switches it off. guidance_rescale: phi of Lin et al. 2023, 0 is off. eta:
     fresh noise of ddim, 0 to 1.
+    guidance_interval, reuse_features, reuse_layers: approximations, see `Shortcuts`.
     uncond: the unconditional branch, None for what the weights were trained for (parity.md: H4).
     windows, window_size, window_overlap, window_stride: how long videos are split (parity.md: H16).
     window_batch: windows per call, rounded up to the number of devices.
@@ -52,6 +54,14 @@ class SampleConfig:
     fps: float | None = None
     color: bool = True
     chunk: int = 4
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    reuse_features: int = 1
+    reuse_layers: int = 0
+
+    @property
+    def shortcuts(self) -> Shortcuts:
+        """The approximations."""
+        return Shortcuts(self.guidance_interval, self.reuse_features, self.reuse_layers)
 
     def __post_init__(self):
         if any(side % 8 or side < SMALLEST_SIDE for side in self.size):
@@ -70,6 +80,7 @@ class SampleConfig:
         self._require("window_overlap", 0, self.window_size - 1)
         if self.fps is not None:
             self._require("fps", *FPS_RANGE)
+        _ = self.shortcuts  # whose values are checked as it is made
         require_choice("solver", self.solver, SOLVERS)
         require_choice("spacing", self.spacing, get_args(Spacing))
         require_choice("windows", self.windows, WINDOW_KINDS)

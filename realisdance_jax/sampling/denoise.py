@@ -32,6 +32,7 @@ from realisdance_jax.sampling.programs import (
     make_window_step,
     take_windows,
 )
+from realisdance_jax.sampling.shortcuts import Step
 from realisdance_jax.sampling.windows import WindowPlan
 from realisdance_jax.shapes import Array
 
@@ -88,7 +89,10 @@ def _device_bytes(arrays: tuple[Array, ...]) -> int:
 
 
 class _Programs(NamedTuple):
-    """Compiled for the shapes of a clip; only `predict` takes long, and any clip's will do."""
+    """Of one sort of step, compiled for the shapes of a clip.
+
+    Only `predict` takes long, and any clip's will do.
+    """
 
     take: Callable
     predict: Callable
@@ -109,6 +113,7 @@ class _Run:
     key: Array
     poses: Callable[[np.ndarray], Pose]
     caches: Caches
+    steps: tuple[Step, ...]
 
     def window_inputs(self, i: int, x: Array, index: np.ndarray) -> tuple:
         t = self.pipeline.everywhere(jnp.int32(self.solver.timesteps[i]))
@@ -123,24 +128,47 @@ class _Run:
         table, i, count, noise = self.pipeline.everywhere(numbers)
         return table, i, total, count, latents, state, noise
 
-    def zero(self, latents: Array) -> Array:
-        branches = 2 if self.guidance.scale > 1 else 1
-        return self.pipeline.everywhere(jnp.zeros((branches, *latents.shape), jnp.float32))
+    def zero(self, step: Step, latents: Array) -> Array:
+        shape = (1 + step.guided, *latents.shape)
+        return self.pipeline.everywhere(jnp.zeros(shape, jnp.float32))
 
-    def total(self, i: int, latents: Array, programs: _Programs) -> Array:
-        """Weighted sums of the predictions of all windows."""
-        total = self.zero(latents)
-        for index, weight in self.plan.batches(i, self.window_batch):
+    def total(self, i: int, latents: Array, programs: _Programs, kept: dict[int, Array]) -> Array:
+        """Weighted sums of the predictions of all windows.
+
+        kept: deep features by the number of the batch, from here to the steps that reuse them.
+        """
+        step = self.steps[i]
+        total = self.zero(step, latents)
+        for k, (index, weight) in enumerate(self.plan.batches(i, self.window_batch)):
             where, share = self.pipeline.everywhere((index, weight))
-            x = programs.take(latents, where)
-            predicted = programs.predict(*self.window_inputs(i, x, index))
+            inputs = self.window_inputs(i, programs.take(latents, where), index)
+            if step.mode == "keep":
+                kept.pop(k, None)
+                predicted, kept[k] = programs.predict(*inputs)
+            elif step.mode == "reuse":
+                predicted = programs.predict(*inputs, kept[k])
+            else:
+                predicted = programs.predict(*inputs)
             total = programs.add(total, predicted, where, share)
             # Or the next windows' features would pile up on the devices.
             jax.block_until_ready(total)
         return total
 
-    def compile(self, latents: Array, state: Any) -> _Programs:
-        """The programs for these shapes; those of an earlier clip where they are the same."""
+    def compile(self, latents: Array, state: Any) -> dict[Step, _Programs]:
+        """The programs of every sort of step, in the order in which they come."""
+        found: dict[Step, _Programs] = {}
+        for step in dict.fromkeys(self.steps):
+            deep = None
+            if step.mode == "reuse":
+                deep = found[step._replace(mode="keep")].predict.out_info[1]
+            found[step] = self._compile(step, latents, state, deep)
+        return found
+
+    def _compile(self, step: Step, latents: Array, state: Any, deep: Any) -> _Programs:
+        """The programs for these shapes; those of an earlier clip where they are the same.
+
+        deep: the shape of what the step reuses.
+        """
         everywhere, mesh = self.pipeline.everywhere, self.pipeline.mesh
         whole, by_window = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
         compiled = partial(_compiled, self.pipeline)
@@ -148,19 +176,25 @@ class _Run:
         where, share = everywhere((index, weight))
         take = compiled(("take",), take_windows, (), by_window, (latents, where))
         inputs = self.window_inputs(0, take(latents, where), index)
-        window = make_window_step(self.pipeline.model, self.guidance, self.caches)
+        guidance = self.guidance.at(step)
+        window = make_window_step(self.pipeline.model, guidance, self.caches, step)
         by_branch = NamedSharding(mesh, PartitionSpec(None, "data"))
-        name = ("window", self.guidance, self.caches)
-        predict = compiled(name, window, (), by_branch, inputs)
-        branches = 2 if self.guidance.scale > 1 else 1
-        sums = (branches, *inputs[3].shape)
-        predicted = jax.ShapeDtypeStruct(sums, jnp.float32, sharding=by_branch)
-        inputs = (self.zero(latents), predicted, where, share)
+        name = ("window", guidance, self.caches, step)
+        reused = () if deep is None else (placed(deep, by_branch),)
+        predict = compiled(name, window, (), by_branch, (*inputs, *reused))
+        sums = (1 + step.guided, *inputs[3].shape)
+        predicted = placed(jax.ShapeDtypeStruct(sums, jnp.float32), by_branch)
+        inputs = (self.zero(step, latents), predicted, where, share)
         add = compiled(("add",), add_windows, (0,), whole, inputs)
-        inputs = self.update_inputs(0, latents, self.zero(latents), state)
-        name = (self.solver.name, self.solver.stochastic, self.guidance)
-        update = make_update(self.solver, self.guidance)
+        inputs = self.update_inputs(0, latents, self.zero(step, latents), state)
+        name = (self.solver.name, self.solver.stochastic, guidance)
+        update = make_update(self.solver, guidance)
         return _Programs(take, predict, add, compiled(name, update, (4, 5), whole, inputs))
+
+
+def placed(shape: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    """The shape of an array that is spread so."""
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
 
 def _compiled(
@@ -191,15 +225,19 @@ def denoise_clip(
     on_step: OnStep | None = None,
     progress: bool = False,
     caches: Caches = ALL,
+    steps: tuple[Step, ...] | None = None,
 ) -> tuple[Array, Timing]:
     """Denoise initial latents `f h w c` (unit variance) with the windows of `plan`.
 
     `window_batch` divides the plan's windows and is a multiple of the mesh's devices. `key` feeds
     the noise of stochastic solvers only. `caches` says what `clip` holds (`encode_reference`).
+    `steps` says what each step runs, as planned from the same guidance, and `plan` holds its
+    windows (`hold_windows`); by default all of them run everything.
     """
     assert clip.pose is not None
+    steps = steps or (Step(guidance.scale > 1),) * len(solver.timesteps)
     poses = window_poses(pipeline, clip.pose, plan, window_batch, caches)
-    run = _Run(pipeline, clip, plan, solver, guidance, window_batch, key, poses, caches)
+    run = _Run(pipeline, clip, plan, solver, guidance, window_batch, key, poses, caches, steps)
     latents = pipeline.everywhere(jnp.array(initial, jnp.float32))
     state = pipeline.everywhere(solver.init(latents[None]))
     with tqdm(total=len(solver.timesteps), unit="step", disable=not progress) as bar:
@@ -209,11 +247,13 @@ def denoise_clip(
         compile_seconds = time.perf_counter() - started
         bar.set_description(f"denoising (compiled in {compile_seconds:.1f} s)")
         bar.reset()
-        seconds = []
+        seconds: list[float] = []
+        kept: dict[int, Array] = {}
         for i in range(len(solver.timesteps)):
             started = time.perf_counter()
-            total = run.total(i, latents, programs)
-            latents, state = programs.update(*run.update_inputs(i, latents, total, state))
+            total = run.total(i, latents, programs[steps[i]], kept)
+            update = programs[steps[i]].update
+            latents, state = update(*run.update_inputs(i, latents, total, state))
             jax.block_until_ready(latents)
             seconds.append(time.perf_counter() - started)
             if on_step:

@@ -14,6 +14,7 @@ from realisdance_jax.diffusion.solvers import Solver
 from realisdance_jax.models.realisdance import RealisDance
 from realisdance_jax.models.transformer import Context, ReferenceKV
 from realisdance_jax.sampling.caches import ALL, Caches
+from realisdance_jax.sampling.shortcuts import Step
 from realisdance_jax.shapes import Array
 
 
@@ -49,6 +50,10 @@ class Guidance:
     scale: float
     rescale: float = 0.0
 
+    def at(self, step: Step) -> "Guidance":
+        """What there is of it at `step`."""
+        return self if step.guided else Guidance(1.0)
+
 
 def frame_noise(key: Array, shape: tuple[int, ...]) -> Array:
     """Standard normal `f h w c`, each frame from its own key: length and devices change nothing."""
@@ -71,15 +76,19 @@ def add_windows(total: Array, predicted: Array, index: Array, weight: Array) -> 
 
 
 def make_window_step(
-    model: RealisDance, guidance: Guidance, caches: Caches = ALL
-) -> Callable[..., Array]:
+    model: RealisDance, guidance: Guidance, caches: Caches = ALL, mode: Step | None = None
+) -> Callable[..., Any]:
     """The pure program of a batch of windows, whatever the length of the clip they are from:
 
     (variables, clip, pose, x, t) -> predictions `branch w s h w c` for the windows x, `w s h w c`.
-    The conditional branch comes first.
+    The conditional branch comes first; there is another if `guidance` says so. A step that keeps
+    its deep features gives them, too, `branch w s h w d`; one that reuses them takes them last.
     """
+    kind, layers = (mode.mode, mode.layers) if mode else ("plain", 0)
 
-    def step(variables: Any, clip: ClipState, pose: Pose, x: Array, t: Array) -> Array:
+    def step(
+        variables: Any, clip: ClipState, pose: Pose, x: Array, t: Array, deep: Array | None = None
+    ) -> Any:
         times = jnp.full((x.shape[0],), t)
 
         def call(method: str, *inputs: Any) -> Any:
@@ -92,17 +101,22 @@ def make_window_step(
 
         once = guide() if caches.guidance else None
 
-        def denoise(context: Context, reference: ReferenceKV | None) -> Any:
+        def denoise(branch: int, context: Context, reference: ReferenceKV | None) -> Any:
             guided = guide() if once is None else once
-            return call("denoise", x, times, context, guided, reference)
+            inputs = (x, times, context, guided, reference)
+            if kind == "keep":
+                return call("denoise_keeping", *inputs, layers)
+            if deep is not None:
+                return call("denoise_reusing", *inputs, deep[branch], layers)
+            return call("denoise", *inputs)
 
         reference = clip.reference
         if isinstance(reference, RawReference):
             reference = call("reference_kv", call("encode_reference", *reference))
-        branches = [denoise(clip.context, reference)]
+        branches = [denoise(0, clip.context, reference)]
         if guidance.scale > 1:
-            branches.append(denoise(clip.uncond_context, None))
-        return jnp.stack(branches)
+            branches.append(denoise(1, clip.uncond_context, None))
+        return jax.tree.map(lambda *parts: jnp.stack(parts), *branches)
 
     return step
 

@@ -15,7 +15,8 @@ import numpy as np
 from realisdance_jax.checkpoints.weights import Manifest
 from realisdance_jax.data.images import read_image
 from realisdance_jax.data.transforms import crop_resize, dino_size, imagenet_normalise, to_signed
-from realisdance_jax.diffusion.solvers import make_solver
+from realisdance_jax.diffusion.solvers import Solver, make_solver
+from realisdance_jax.models.unet import outer_layers
 from realisdance_jax.sampling.caches import ALL, Caches
 from realisdance_jax.sampling.color import apply_color, color_statistics, merge_color
 from realisdance_jax.sampling.conditions import open_driver, stacked_conditions
@@ -29,6 +30,7 @@ from realisdance_jax.sampling.encode import (
 )
 from realisdance_jax.sampling.pipeline import Pipeline, load
 from realisdance_jax.sampling.programs import Guidance, frame_noise
+from realisdance_jax.sampling.shortcuts import Step, hold_windows, plan_steps
 from realisdance_jax.sampling.windows import WindowPlan, plan_windows
 from realisdance_jax.shapes import Array, Float, UInt8, typechecked
 from realisdance_jax.utils.errors import UserError
@@ -68,16 +70,24 @@ class Animation:
 def check_config(manifest: Manifest, config: SampleConfig, frames: int | None = None) -> None:
     """Raise `UserError` when the options do not suit the weights, of which only this is needed.
 
-    That is the solver, and windows longer than the motion modules' position tables. frames: of the
-    clip; None if not yet known, which leaves the windows for later.
+    That is the solver, layers to be reused, and windows longer than the motion modules' position
+    tables. frames: of the clip; None if not yet known, which leaves the windows for later.
     """
-    make_solver(config.solver, manifest.schedule, config.steps, config.spacing, config.eta)
+    choose_steps(manifest, config)
     motion = manifest.model.motion
     if motion and frames is not None and min(config.window_size, frames) > motion.max_frames:
         raise UserError(
             f"window size: expected at most {motion.max_frames} frames (positions of these "
             f"weights' motion modules), found {config.window_size}"
         )
+
+
+def choose_steps(manifest: Manifest, config: SampleConfig) -> tuple[Solver, tuple[Step, ...]]:
+    """The solver, and what each of its steps runs. Raises `UserError` as `check_config`."""
+    schedule, outer = manifest.schedule, outer_layers(manifest.model.unet)
+    solver = make_solver(config.solver, schedule, config.steps, config.spacing, config.eta)
+    last, guided = schedule.num_train_timesteps - 1, config.guidance > 1
+    return solver, plan_steps(solver.timesteps, last, guided, config.shortcuts, outer)
 
 
 def choose_windows(pipeline: Pipeline, config: SampleConfig, frames: int) -> tuple[WindowPlan, int]:
@@ -150,7 +160,7 @@ def sample_clip(
     """
     manifest = pipeline.manifest
     uncond = config.uncond or manifest.uncond
-    solver = make_solver(config.solver, manifest.schedule, config.steps, config.spacing, config.eta)
+    solver, steps = choose_steps(manifest, config)
     noise_key, step_key = jax.random.split(jax.random.key(config.seed))
     known = len(clip.conditions) if isinstance(clip.conditions, Sized) else None
     check_config(manifest, config, known)
@@ -164,8 +174,9 @@ def sample_clip(
     pose = encoded.features if caches.pose else np.stack(list(conditions))
     state = encode_reference(pipeline, clip, uncond, pose, caches)
     guidance = Guidance(config.guidance, config.guidance_rescale)
+    how = (hold_windows(plan, steps), solver, guidance, batch, step_key)
     denoised, timing = denoise_clip(
-        pipeline, state, initial, plan, solver, guidance, batch, step_key, on_step, progress, caches
+        pipeline, state, initial, *how, on_step, progress, caches, steps
     )
     latents = pipeline.on_host(denoised)
     target = clip.reference if config.color else None

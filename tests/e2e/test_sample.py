@@ -115,6 +115,19 @@ def test_seeds(latents):
     assert np.abs(one - other).mean() > 0.1
 
 
+def test_speed_is_said_and_changes_the_video(run, latents, tmp_path):
+    """An option that is given wins over the bundle; so does what OPTIONS say."""
+    ended = run("--speed", "fast", "--steps", 3, "--reuse-features", 2)
+    assert ended.code == 0
+    expected = "speed fast: unipc, 3 steps, the whole network every 2 steps, float32\n"
+    assert expected in ended.out
+    tags = json.loads(read_metadata(tmp_path / "out.mp4")["realisdance_config"])
+    assert (tags["solver"], tags["reuse_features"]) == ("unipc", 2)
+    three = ("--solver", "unipc", "--steps", 3)
+    every, second = (latents(*three, "--reuse-features", n) for n in (1, 2))
+    assert 1e-3 < np.abs(every - second).mean() < 1
+
+
 @pytest.mark.parametrize("using", [("dwpose",), ("hamer", "smpl")], ids="+".join)
 def test_absent_conditions_are_black_and_said(run, tmp_path, using):
     ended = run(using=using)
