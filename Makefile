@@ -15,7 +15,8 @@ help:
 	@echo "make test        install and run the tests (8 simulated devices, no accelerator)"
 	@echo "make test-slow   the tests that take minutes"
 	@echo "make test-cross  compare with live PyTorch libraries (installs torch==2.13.0)"
-	@echo "make bench-gpu   on an NVIDIA GPU: full-size sampling, training and attention -> benchmarks/results"
+	@echo "make bench-gpu   on an NVIDIA GPU: full-size sampling, training, attention, and --speed if"
+	@echo "                 $(EMBEDDED)/ours.npz is there -> benchmarks/results"
 	@echo "make lint        ruff and pyright"
 
 venv: $(VENV)/.installed
@@ -66,6 +67,7 @@ bench-gpu: $(VENV)/.cuda
 	$(BIN)/python -m benchmarks.attention --preset full
 	$(BIN)/python -m benchmarks.sample --preset full
 	$(BIN)/python -m benchmarks.train --preset full
+	$(if $(wildcard $(EMBEDDED)/ours.npz),$(BIN)/python -m benchmarks.speed --weights $(EMBEDDED)/ours.npz)
 
 lint: $(VENV)/.linters
 	$(BIN)/ruff check .

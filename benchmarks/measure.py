@@ -44,7 +44,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """numbers: what is concluded, by name. settings: of the runs. device: see `machine`."""
+    """numbers: what is concluded, by name. settings: of the runs. device: see `machine`.
+
+    words: of the command that makes it, if they are not the preset's.
+    """
 
     benchmark: str
     preset: str
@@ -52,6 +55,7 @@ class Report:
     device: dict[str, Any]
     rows: list[Row]
     numbers: dict[str, float]
+    words: str = ""
 
 
 def seconds_of(work: Callable[[], Any], runs: int = RUNS, warm: bool = True) -> tuple[float, ...]:
@@ -155,9 +159,10 @@ def markdown(report: Report) -> str:
     columns = "median s | spread | runs | TFLOP | MFU | of ceiling | peak GiB | more"
     rows = (f"| {' | '.join(_cells(row, device))} |" for row in report.rows)
     numbers = (f"- {name}: {value:.4g}" for name, value in report.numbers.items())
-    return f"""# {report.benchmark}, preset {report.preset}
+    words = report.words or f"--preset {report.preset}"
+    return f"""# {report.benchmark}, {"" if report.words else "preset "}{report.preset}
 
-`python -m benchmarks.{report.benchmark} --preset {report.preset}`, {device["date"]}, {versions},
+`python -m benchmarks.{report.benchmark} {words}`, {device["date"]}, {versions},
 Python {device["python"]}. {device["kind"]} ({device["platform"]}, {device["cores"]} CPU cores, load
 {device["load"]} at the start), {device["dtype"]}. Settings: {settings}.
 TFLOP/s: {sheet} (for MFU), {device["ceiling"] / 1e12:.3g} in products of large matrices (ceiling).

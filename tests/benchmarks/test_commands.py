@@ -1,15 +1,19 @@
 """The benchmark commands on a tiny model: what they print, write and compare."""
 
+import dataclasses
 import json
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
-from benchmarks import attention, measure, sample, train
+from benchmarks import attention, measure, presets, sample, speed, train
 from benchmarks.measure import Report, Row, compared, markdown
+from realisdance_jax.checkpoints.packed import pack_weights
+from realisdance_jax.demo import write_random_weights
+from realisdance_jax.sampling.speed import SPEEDS
 
 DEVICE = {
     "platform": "gpu",
@@ -81,6 +85,49 @@ def test_attention(run, tmp_path):
     )
     assert "| what | this, s | other, s | other / this |" in printed
     assert printed.count("| 1.000 |") >= len(again["numbers"])
+
+
+def test_speed(monkeypatch, tmp_path, capsys):
+    """Of packed weights: what is exact has no error, what is not has one, and takes its steps."""
+    unet = {"widths": (8,), "attention_levels": (True,), "heads": (2,)}
+    small = presets.TINY.model
+    small = dataclasses.replace(small, unet=dataclasses.replace(small.unet, **unet))
+    write_random_weights(tmp_path / "weights", small)
+    pack_weights(tmp_path / "weights", tmp_path / "packed.npz")
+    monkeypatch.setattr(measure, "CEILING_SIZE", {"cpu": 64})
+    chosen = ("--only", "ddim, 25 steps", "unipc, 12 steps")
+    sizes = ("--clips", "2", "--frames", "3", "--size", "32x32", "--steps", "4", "--window", "3")
+    files = ("--weights", str(tmp_path / "packed.npz"), "--out", str(tmp_path / "out"))
+    monkeypatch.setattr(sys, "argv", ["speed", *files, *sizes, *chosen])
+    speed.main()
+    found = json.loads((tmp_path / "out" / "speed-dancer-cpu.json").read_text())
+    rows = {row["name"]: row for row in found["rows"]}
+    assert list(rows) == ["exact", *chosen[1:]]
+    assert all(len(row["seconds"]) == 2 for row in rows.values())
+    exact = rows.pop("exact")["more"]
+    assert (exact["PSNR dB"], exact["times faster"]) == (speed.IDENTICAL, 1)
+    assert all(5 < row["more"]["least dB"] < 90 for row in rows.values())
+    page = (tmp_path / "out" / "speed-dancer-cpu.md").read_text()
+    assert page in capsys.readouterr().out
+    assert "`python -m benchmarks.speed --weights WEIGHTS --clips 2 --frames 3`" in page
+    assert str(tmp_path) not in page
+
+
+def test_all_ways_of_speed():
+    """On a GPU: every approximation alone, then the bundles in bfloat16."""
+    gpu = SimpleNamespace(platform="gpu", compute_capability="9.0")
+    ways = {way.name: way for way in speed.all_ways(gpu, 2)}
+    assert next(iter(ways)) == "exact"
+    assert list(ways)[-3:] == ["bfloat16", "balanced", "fast"]
+    assert ways["fast"].changes == SPEEDS["fast"].values()
+    assert {ways[name].dtype for name in ("bfloat16", "balanced", "fast")} == {"bfloat16"}
+    assert not any("1 layer" in way.name for way in speed.all_ways(gpu, 1))
+    rows = [Row("fast", (1.0,), more={"PSNR dB": 31.0, "times faster": 4.5})]
+    numbers = speed.conclusions(rows)
+    assert numbers == {
+        "fast: PSNR dB (at least 30)": 31.0,
+        "fast: times faster (at least 4)": 4.5,
+    }
 
 
 def test_the_page_of_a_report():
