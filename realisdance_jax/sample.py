@@ -20,6 +20,7 @@ from realisdance_jax.diffusion.solvers import SOLVERS
 from realisdance_jax.sampling.cases import Case, find_cases
 from realisdance_jax.sampling.conditions import open_driver
 from realisdance_jax.sampling.config import SampleConfig, Uncond
+from realisdance_jax.sampling.memory import Fitted
 from realisdance_jax.sampling.output import load_latents, save_latents, write_outputs
 from realisdance_jax.sampling.pipeline import DTYPES, Pipeline
 from realisdance_jax.sampling.sampler import animate, check_config, load
@@ -68,10 +69,15 @@ def make_parser() -> Parser:
     number(long, "window-size", "frames")
     number(long, "window-overlap", "frames")
     number(long, "window-stride", "kinds of gaps between frames")
-    number(long, "window-batch", "windows per call")
+    free = "auto: the next two by what is free on the devices, unless given; fixed: 1 and 4"
+    long.add_argument("--memory", choices=("fixed", "auto"), default="fixed", help=free)
+    long.add_argument("--window-batch", type=int, help="windows per call (default: as --memory)")
+    frames = "frames per call of pose encoders and VAE (default: as --memory)"
+    long.add_argument("--chunk", type=int, help=frames)
+    rest = "keep reference UNet, DINOv2 and VAE encoder on the host (default: on GPUs and TPUs)"
+    long.add_argument("--offload", action=switch, help=rest)
     share = "devices that share a window, by frames and pixels (default: 1)"
     long.add_argument("--devices-per-window", type=int, default=1, metavar="N", help=share)
-    number(long, "chunk", "frames per call of pose encoders and VAE")
     of_networks = "of the networks (default: as --speed, float32)"
     long.add_argument("--dtype", choices=sorted(DTYPES), help=of_networks)
     _add_approximations(parser)
@@ -137,6 +143,12 @@ def make_config(options: Namespace) -> SampleConfig:
     if options.guidance_interval is not None:
         values["guidance_interval"] = parse_interval(options.guidance_interval)
     return SampleConfig(size=parse_size(options.size), **values)
+
+
+def sizes_to_fit(options: Namespace) -> tuple[Fitted, ...]:
+    """Which sizes `--memory auto` chooses: those not given."""
+    names = get_args(Fitted) if options.memory == "auto" else ()
+    return tuple(name for name in names if getattr(options, name) is None)
 
 
 @dataclass(frozen=True)
@@ -207,6 +219,7 @@ def run_case(
         trim=options.trim,
         alpha=options.alpha,
         initial=initial,
+        fit=sizes_to_fit(options),
         progress=True,
         say=print,
     )
@@ -231,7 +244,8 @@ def main() -> None:
     keep_compiled()
     dtype = options.dtype or SPEEDS[options.speed].dtype(jax.devices()[0])
     print(f"speed {options.speed}: {describe(config, dtype)}")
-    pipeline = load(weights, dtype, devices_per_window=options.devices_per_window)
+    share = options.devices_per_window
+    pipeline = load(weights, dtype, devices_per_window=share, offload=options.offload)
     failed = []
     for job in jobs:
         try:

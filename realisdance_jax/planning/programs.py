@@ -10,13 +10,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from realisdance_jax.checkpoints.variables import abstract_component, boxed_component
 from realisdance_jax.checkpoints.weights import merge
-from realisdance_jax.data.transforms import dino_size
 from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.jaxpr_flops import count, total
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.parallel.mesh import make_mesh
 from realisdance_jax.parallel.shard import batch_sharding, parameter_shardings, replicated
-from realisdance_jax.sampling.programs import ClipState, Guidance, make_window_step
+from realisdance_jax.sampling.arguments import step_shapes
+from realisdance_jax.sampling.programs import Guidance, make_window_step
 from realisdance_jax.training.program import batch_shapes, make_program
 from realisdance_jax.training.recipe import DTYPES, Recipe
 from realisdance_jax.training.work import step_flops
@@ -106,32 +106,19 @@ def _sampler_arguments(
 ) -> dict[str, Any]:
     """What the program of a batch of `windows` takes."""
     whole, by_window = replicated(mesh), batch_sharding(mesh)
-    channels = recipe.model.unet.in_channels
-    h, w = (side // 8 for side in recipe.data.size)
     variables = _variables(recipe, mesh)
+    shapes = step_shapes(model, variables, recipe.data.size, frames, windows)
 
-    def shape(*axes: int, dtype: Any = jnp.float32, sharding: Any = whole) -> Any:
-        return jax.ShapeDtypeStruct(axes, dtype, sharding=sharding)
+    def on_mesh(tree: Any, sharding: Any) -> Any:
+        def placed(x: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
-    def on_mesh(tree: Any) -> Any:
-        return jax.tree.map(lambda x: shape(*x.shape, dtype=x.dtype), tree)
+        return jax.tree.map(placed, tree)
 
-    def traced(method: str, *inputs: Any) -> Any:
-        return jax.eval_shape(lambda v, *x: model.apply(v, *x, method=method), variables, *inputs)
-
-    rows, columns = (side // recipe.model.dino.patch for side in dino_size(recipe.data.size))
-    tokens = shape(1, 1 + rows * columns, recipe.model.dino.width)
-    context = traced("project", tokens)
-    features = traced("encode_reference", shape(1, h, w, channels), context)
-    reference = traced("reference_kv", features)
-    pictures = shape(windows, frames, *recipe.data.size, 3 * len(recipe.model.pose.conditions))
-    guidance = traced("guide", traced("encode_pose", pictures)[0])
-    constant = traced("context_kv", context), traced("fold_context", context)
-    clip = on_mesh(ClipState(*constant, reference, None))
     return {
         "variables": variables,
-        "clip": clip,
-        "pose": tuple(shape(*x.shape, dtype=x.dtype, sharding=by_window) for x in guidance),
-        "x": shape(windows, frames, h, w, channels, sharding=by_window),
-        "t": shape(dtype=jnp.int32),
+        "clip": on_mesh(shapes.clip, whole),
+        "pose": on_mesh(shapes.guided, by_window),
+        "x": on_mesh(shapes.x, by_window),
+        "t": on_mesh(shapes.t, whole),
     }

@@ -23,6 +23,10 @@ from realisdance_jax.shapes import Array
 from realisdance_jax.utils.errors import UserError
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+RESTING = ("unet_ref",)
+VAE_ENCODER = ("encoder", "quant_conv")
+"""What denoising and decoding do without, of the model and of the VAE; and all of DINOv2."""
+
 Network = Literal["model", "dino", "vae"]
 
 
@@ -31,6 +35,7 @@ class Pipeline:
     """Weights on devices and what runs them. The VAE and DINOv2 compute in float32.
 
     compiled: programs of earlier clips, so that a second clip of one size does not compile again.
+    estimates: of the memory that clips need, likewise (`memory.py`).
     """
 
     manifest: Manifest
@@ -42,6 +47,7 @@ class Pipeline:
     vae_params: dict
     mesh: Mesh
     compiled: dict = field(default_factory=dict)
+    estimates: dict = field(default_factory=dict)
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -87,6 +93,7 @@ def load(
     dtype: str = "float32",
     devices: Sequence[Any] | None = None,
     devices_per_window: int = 1,
+    offload: bool | None = None,
 ) -> Pipeline:
     """Read a weights folder made by `python -m realisdance_jax.convert to-jax`.
 
@@ -96,6 +103,9 @@ def load(
         no TF32, no bfloat16 passes) or bfloat16.
       devices: windows are spread over them; all by default.
       devices_per_window: over how many devices one window is spread, by frames and pixels.
+      offload: keep on the host what denoising has no use for (reference UNet, DINOv2, the VAE's
+        encoder), and send it to the devices for the moment in which it runs. None: on GPUs and
+        TPUs of one host.
 
     Raises `UserError` for an incomplete or damaged folder, and when `devices_per_window` does not
     divide the devices.
@@ -113,13 +123,30 @@ def load(
     def component(name: str, kind: Any = jnp.float32) -> dict:
         return load_component(folder, manifest, name, kind, everywhere)
 
+    if offload is None:
+        offload = mesh.devices.flat[0].platform != "cpu" and jax.process_count() == 1
+    # What leaves the devices again comes first, while there is room for it.
+    parts = {name: component(name, DTYPES[dtype]) for name in RESTING if not offload}
+    for name in RESTING if offload else ():
+        parts[name] = to_host(component(name, DTYPES[dtype]))
+    dino, vae = component("image_encoder"), component("vae")["params"]
+    if offload:
+        dino = to_host(dino)
+        vae |= {name: to_host(vae[name]) for name in VAE_ENCODER}
+    parts |= {name: component(name, DTYPES[dtype]) for name in COMPONENTS if name not in parts}
     return Pipeline(
         manifest,
         RealisDance(manifest.model, Compute(DTYPES[dtype], mesh=mesh)),
-        merge(*(component(name, DTYPES[dtype]) for name in COMPONENTS)),
+        merge(*parts.values()),
         DinoV2(manifest.model.dino, Compute(mesh=mesh)),
-        component("image_encoder"),
+        dino,
         VAE(manifest.model.vae),
-        component("vae")["params"],
+        vae,
         mesh,
     )
+
+
+def to_host(tree: Any) -> Any:
+    """`tree` as NumPy arrays: a jitted call sends those to its devices that it uses, and there
+    they are gone after it."""
+    return jax.tree.map(np.asarray, tree)

@@ -28,6 +28,7 @@ from realisdance_jax.sampling.encode import (
     encode_conditions,
     encode_reference,
 )
+from realisdance_jax.sampling.memory import Fitted, fit_memory
 from realisdance_jax.sampling.pipeline import Pipeline, load
 from realisdance_jax.sampling.programs import Guidance, frame_noise
 from realisdance_jax.sampling.shortcuts import Step, hold_windows, plan_steps
@@ -210,6 +211,7 @@ def animate(
     trim: bool = False,
     alpha: Literal["white", "drop"] = "white",
     initial: Float[np.ndarray, "f h w c"] | None = None,
+    fit: tuple[Fitted, ...] = (),
     progress: bool = False,
     say: Say = lambda line: None,
 ) -> Animation:
@@ -224,6 +226,7 @@ def animate(
       trim: use the shortest driver's frames where counts differ, rather than raise.
       alpha: of the reference, over white or dropped as released.
       initial: initial latents, to compare with another implementation.
+      fit: which of `window_batch` and `chunk` are made for what memory is free.
       progress: show a bar. say: told what a user should know.
 
     Raises `UserError` for bad input, before any weight is used.
@@ -239,6 +242,9 @@ def animate(
     )
     for line in driver.notes(pipeline.conditions):
         say(line)
+    if fit:
+        plan, _ = choose_windows(pipeline, config, len(driver.indices))
+        config = fit_memory(pipeline, config, plan, fit, say)
     animation = sample_clip(pipeline, clip, config, initial, progress=progress)
     noise = "seed" if initial is None else "given"
     more = {"fps": driver.fps, "trim": trim, "alpha": alpha, "initial_latents": noise}

@@ -69,11 +69,15 @@ def pipelines() -> Callable[[Path, str], Pipeline]:
     """`load` on one device, remembered, so that programs compile once per session."""
     loaded: dict[tuple, Pipeline] = {}
 
-    def remembered(folder: Path, dtype: str = "float32", devices_per_window: int = 1) -> Pipeline:
-        key = folder, dtype
+    def remembered(
+        folder: Path,
+        dtype: str = "float32",
+        devices_per_window: int = 1,
+        offload: bool | None = None,
+    ) -> Pipeline:
+        key = folder, dtype, offload
         if key not in loaded:
-            devices = jax.devices()[:1]
-            loaded[key] = load(folder, dtype, devices, devices_per_window=devices_per_window)
+            loaded[key] = load(folder, dtype, jax.devices()[:1], devices_per_window, offload)
         return loaded[key]
 
     return remembered

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -126,6 +127,19 @@ def test_speed_is_said_and_changes_the_video(run, latents, tmp_path):
     three = ("--solver", "unipc", "--steps", 3)
     every, second = (latents(*three, "--reuse-features", n) for n in (1, 2))
     assert 1e-3 < np.abs(every - second).mean() < 1
+
+
+def test_memory_changes_nothing_but_where_things_are(run, latents, pipelines, weights):
+    """Sizes made for what is free, and weights that are done kept on the host."""
+    ended = run("--memory", "auto", "--offload", "--chunk", 2)
+    assert ended.code == 0
+    assert "; 1 windows and 2 frames per call" in ended.out
+    kept = pipelines(weights, offload=True)
+    leaves = jax.tree.leaves((kept.variables["params"]["unet_ref"], kept.dino_variables))
+    assert {type(leaf) for leaf in leaves} == {np.ndarray}
+    assert not isinstance(jax.tree.leaves(kept.vae_params["decoder"])[0], np.ndarray)
+    one, other = latents("--seed", 1), latents("--seed", 1, "--offload", "--memory", "auto")
+    np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("using", [("dwpose",), ("hamer", "smpl")], ids="+".join)
