@@ -4,7 +4,7 @@ import re
 import sys
 import traceback
 from argparse import BooleanOptionalAction, Namespace
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -20,12 +20,13 @@ from realisdance_jax.diffusion.solvers import SOLVERS
 from realisdance_jax.sampling.cases import Case, find_cases
 from realisdance_jax.sampling.conditions import open_driver
 from realisdance_jax.sampling.config import SampleConfig, Uncond
+from realisdance_jax.sampling.exported import read_programs, write_programs
 from realisdance_jax.sampling.memory import Fitted
 from realisdance_jax.sampling.output import load_latents, save_latents, write_outputs
-from realisdance_jax.sampling.pipeline import DTYPES, Pipeline
+from realisdance_jax.sampling.pipeline import DTYPES, Pipeline, export_target
 from realisdance_jax.sampling.sampler import animate, check_config, load
 from realisdance_jax.sampling.speed import SPEEDS, describe
-from realisdance_jax.sampling.targets import check_folder, check_outputs
+from realisdance_jax.sampling.targets import check_folder, check_output, check_outputs
 from realisdance_jax.sampling.windows import WINDOW_KINDS
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.compilation import keep_compiled
@@ -78,6 +79,10 @@ def make_parser() -> Parser:
     long.add_argument("--offload", action=switch, help=rest)
     share = "devices that share a window, by frames and pixels (default: 1)"
     long.add_argument("--devices-per-window", type=int, default=1, metavar="N", help=share)
+    traced = "use the programs in this file, for the same options and shapes; nothing is traced"
+    long.add_argument("--exported", type=Path, metavar="FILE", help=traced)
+    keep = "write the programs of this run, .zip, for --exported"
+    long.add_argument("--export", type=Path, metavar="FILE", help=keep)
     of_networks = "of the networks (default: as --speed, float32)"
     long.add_argument("--dtype", choices=sorted(DTYPES), help=of_networks)
     _add_approximations(parser)
@@ -149,6 +154,14 @@ def sizes_to_fit(options: Namespace) -> tuple[Fitted, ...]:
     """Which sizes `--memory auto` chooses: those not given."""
     names = get_args(Fitted) if options.memory == "auto" else ()
     return tuple(name for name in names if getattr(options, name) is None)
+
+
+def check_export(options: Namespace) -> None:
+    """Raise `UserError` unless `--export` can be written, and the programs are this run's own."""
+    if options.export is not None:
+        check_output(options.export, ".zip")
+        if options.exported is not None:
+            raise UserError("expected one of --export and --exported, found both")
 
 
 @dataclass(frozen=True)
@@ -236,6 +249,7 @@ def main() -> None:
     options = make_parser().parse_args()
     config = make_config(options)
     jobs = list_cases(options, config)
+    check_export(options)
     initial = load_latents(options.init_latents) if options.init_latents else None
     weights = weights_of(options.weights)
     manifest = read_manifest(weights)
@@ -246,6 +260,12 @@ def main() -> None:
     print(f"speed {options.speed}: {describe(config, dtype)}")
     share = options.devices_per_window
     pipeline = load(weights, dtype, devices_per_window=share, offload=options.offload)
+    target = export_target(manifest, dtype, pipeline.mesh)
+    if options.exported:
+        stored = read_programs(options.exported, target)
+        pipeline = replace(pipeline, stored=stored, compiled={})
+    if options.export:
+        pipeline = replace(pipeline, recorded={}, compiled={})
     failed = []
     for job in jobs:
         try:
@@ -260,6 +280,9 @@ def main() -> None:
                 traceback.print_exc()
             reason = str(error) if isinstance(error, UserError) else repr(error)
             print(f"error: {job.case.name}: {' '.join(reason.split())}", file=sys.stderr)
+    if options.export and pipeline.recorded:
+        write_programs(options.export, target, pipeline.recorded)
+        print(f"wrote {options.export}: {len(pipeline.recorded)} programs")
     if options.root:
         print(f"{len(jobs) - len(failed)} of {len(jobs)} cases animated")
     if failed:

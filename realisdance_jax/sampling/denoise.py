@@ -179,7 +179,7 @@ class _Run:
         guidance = self.guidance.at(step)
         window = make_window_step(self.pipeline.model, guidance, self.caches, step)
         by_branch = NamedSharding(mesh, PartitionSpec(None, "data"))
-        name = ("window", guidance, self.caches, step)
+        name = ("window", self.caches, step)
         reused = () if deep is None else (placed(deep, by_branch),)
         predict = compiled(name, window, (), by_branch, (*inputs, *reused))
         sums = (1 + step.guided, *inputs[3].shape)
@@ -197,6 +197,14 @@ def placed(shape: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
 
+def _kind(name: str, caches: Caches, step: Step) -> str:
+    """What a program of windows is called in files."""
+    branches = "both branches" if step.guided else "one branch"
+    layers = f" {step.layers}" if step.layers else ""
+    rest = "" if caches == ALL else f", {caches}"
+    return f"{name}: {branches}, {step.mode}{layers}{rest}"
+
+
 def _compiled(
     pipeline: Pipeline,
     name: tuple,
@@ -207,8 +215,14 @@ def _compiled(
 ) -> Callable:
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(inputs))
     if (name, shapes) not in pipeline.compiled:
-        jit = jax.jit(program, donate_argnums=donated, out_shardings=out)
+        options = {"donate_argnums": donated, "out_shardings": out}
         with pipeline.precision():
+            if name[0] == "window":
+                kind, rest = _kind(*name), inputs[1:]
+                jit = pipeline.jitted(kind, program, rest, **options)
+                pipeline.record(kind, jit, inputs, rest)
+            else:
+                jit = jax.jit(program, **options)
             pipeline.compiled[name, shapes] = jit.lower(*inputs).compile()
     return pipeline.compiled[name, shapes]
 

@@ -1,6 +1,8 @@
 """Loaded weights and the networks that use them."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,14 +15,17 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+import realisdance_jax
 from realisdance_jax.checkpoints.weights import Manifest, load_component, merge, read_manifest
 from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.models.vae import VAE
 from realisdance_jax.parallel.mesh import make_mesh
+from realisdance_jax.sampling.exported import Stored, Target, export_program, program_name
 from realisdance_jax.shapes import Array
 from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.records import to_json
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 RESTING = ("unet_ref",)
@@ -36,6 +41,8 @@ class Pipeline:
 
     compiled: programs of earlier clips, so that a second clip of one size does not compile again.
     estimates: of the memory that clips need, likewise (`memory.py`).
+    recorded: where traced programs are put for a file; None keeps none. stored: programs of such a
+    file, which are used instead of tracing.
     """
 
     manifest: Manifest
@@ -48,6 +55,8 @@ class Pipeline:
     mesh: Mesh
     compiled: dict = field(default_factory=dict)
     estimates: dict = field(default_factory=dict)
+    recorded: dict[str, Any] | None = None
+    stored: Stored | None = None
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -80,12 +89,47 @@ class Pipeline:
             "dino": (self.dino, self.dino_variables),
             "vae": (self.vae, self.vae_params),
         }[network]
-        if (network, method) not in self.compiled:
+        kind = f"{network} {method}"
+        key: Any = (network, method)
+        if self.stored:
+            key = program_name(kind, inputs)
+        if key not in self.compiled:
             is_vae = isinstance(module, VAE)
             pure = getattr(module, method) if is_vae else partial(module.apply, method=method)
-            self.compiled[network, method] = jax.jit(pure)
+            self.compiled[key] = self.jitted(kind, pure, inputs)
         with self.precision(network):
-            return self.compiled[network, method](variables, *inputs)
+            self.record(kind, self.compiled[key], (variables, *inputs), inputs)
+            return self.compiled[key](variables, *inputs)
+
+    def jitted(self, kind: str, program: Callable, inputs: Any, **options: Any) -> Any:
+        """`program` jitted with `options`, or what `stored` has for these inputs in its place.
+
+        inputs: all beside the weights.
+        """
+        if self.stored:
+            program = self.stored.find(program_name(kind, inputs)).call
+        return jax.jit(program, **options)
+
+    def record(self, kind: str, jitted: Any, arguments: tuple, inputs: Any) -> None:
+        """Put the program into `recorded`, where that is wanted."""
+        if self.recorded is not None:
+            name = program_name(kind, inputs)
+            if name not in self.recorded:
+                self.recorded[name] = export_program(jitted, *arguments)
+
+
+def export_target(manifest: Manifest, dtype: str, mesh: Mesh) -> Target:
+    """What the programs of a pipeline are made for."""
+    model = json.dumps(to_json(manifest.model), sort_keys=True).encode()
+    return Target(
+        hashlib.sha256(model).hexdigest()[:16],
+        dtype,
+        mesh.devices.flat[0].platform,
+        mesh.size,
+        mesh.shape["frames"],
+        realisdance_jax.__version__,
+        jax.__version__,
+    )
 
 
 def load(

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 
@@ -38,6 +39,8 @@ class ClipState(NamedTuple):
     reference: ReferenceKV | RawReference
     pose: np.ndarray | None
 
+
+jax.export.register_namedtuple_serialization(ClipState, serialized_name="realisdance_jax.ClipState")
 
 Pose = Array | tuple[Array, ...]
 """Of a batch of windows: features `w s h w c` (or pictures), or the guidance made of them."""

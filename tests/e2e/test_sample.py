@@ -14,6 +14,10 @@ from realisdance_jax.checkpoints.weights import read_manifest
 from realisdance_jax.data.images import read_image, save_png
 from realisdance_jax.data.transforms import crop_resize
 from realisdance_jax.data.video_io import VideoWriter, probe_video, read_frames, read_metadata
+from realisdance_jax.models.dinov2 import DinoV2
+from realisdance_jax.models.pose_guider import PoseGuider
+from realisdance_jax.models.unet import UNet
+from realisdance_jax.models.vae import VAE
 from realisdance_jax.sampling.sampler import SampleConfig, animate
 
 # Both latent sides are odd, so that the UNet has to grow 3 x 4 to 5 x 7.
@@ -117,29 +121,44 @@ def test_seeds(latents):
 
 
 def test_speed_is_said_and_changes_the_video(run, latents, tmp_path):
-    """An option that is given wins over the bundle; so does what OPTIONS say."""
-    ended = run("--speed", "fast", "--steps", 3, "--reuse-features", 2)
+    """An option that is given wins over the bundle."""
+    dump = ("--dump-latents", tmp_path / "fast.npy")
+    ended = run("--speed", "fast", "--steps", 3, "--reuse-features", 2, *dump)
     assert ended.code == 0
     expected = "speed fast: unipc, 3 steps, the whole network every 2 steps, float32\n"
     assert expected in ended.out
     tags = json.loads(read_metadata(tmp_path / "out.mp4")["realisdance_config"])
-    assert (tags["solver"], tags["reuse_features"]) == ("unipc", 2)
-    three = ("--solver", "unipc", "--steps", 3)
-    every, second = (latents(*three, "--reuse-features", n) for n in (1, 2))
-    assert 1e-3 < np.abs(every - second).mean() < 1
+    assert (tags["solver"], tags["steps"], tags["reuse_features"]) == ("unipc", 3, 2)
+    every = latents("--solver", "unipc", "--steps", 3)
+    assert 1e-3 < np.abs(every - np.load(tmp_path / "fast_final.npy")).mean() < 1
 
 
-def test_memory_changes_nothing_but_where_things_are(run, latents, pipelines, weights):
+def test_memory_changes_nothing_but_where_things_are(run, latents, pipelines, weights, tmp_path):
     """Sizes made for what is free, and weights that are done kept on the host."""
-    ended = run("--memory", "auto", "--offload", "--chunk", 2)
+    dump = ("--dump-latents", tmp_path / "there.npy", "--no-side-by-side")
+    ended = run("--memory", "auto", "--offload", "--chunk", 2, *dump)
     assert ended.code == 0
     assert "; 1 windows and 2 frames per call" in ended.out
     kept = pipelines(weights, offload=True)
     leaves = jax.tree.leaves((kept.variables["params"]["unet_ref"], kept.dino_variables))
     assert {type(leaf) for leaf in leaves} == {np.ndarray}
     assert not isinstance(jax.tree.leaves(kept.vae_params["decoder"])[0], np.ndarray)
-    one, other = latents("--seed", 1), latents("--seed", 1, "--offload", "--memory", "auto")
-    np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(np.load(tmp_path / "there_final.npy"), latents(), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_exported_programs_trace_no_network(run, latents, tmp_path, monkeypatch):
+    """All of them: of DINOv2, VAE, pose encoders and both UNets."""
+    file = tmp_path / "programs.zip"
+    direct = latents("--export", file)
+    with monkeypatch.context() as patch:
+        for network in (UNet, PoseGuider, DinoV2):
+            patch.setattr(network, "setup", lambda self: pytest.fail("traced"))
+        patch.setattr(VAE, "_apply", lambda *args: pytest.fail("traced"))
+        np.testing.assert_array_equal(latents("--exported", file), direct)
+        ended = run("--exported", file, "--size", "48x56")
+    assert f"error: {file}: expected the program " in ended.refusal
+    assert "found both" in run("--export", file, "--exported", file).refusal
 
 
 @pytest.mark.parametrize("using", [("dwpose",), ("hamer", "smpl")], ids="+".join)
