@@ -12,7 +12,7 @@ import pytest
 from benchmarks import attention, measure, presets, sample, speed, train
 from benchmarks.measure import Report, Row, compared, markdown
 from realisdance_jax.checkpoints.packed import pack_weights
-from realisdance_jax.demo import write_random_weights
+from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.sampling.speed import SPEEDS
 
 DEVICE = {
