@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 EMBEDDED ?= runs/embedded
+BUDGET ?= accelerator
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help venv demo embedded claims test test-slow test-cross bench-gpu lint clean
 
 help:
 	@echo "make demo        install and animate an embedded example on the CPU -> out/demo.mp4, out/demo.png"
-	@echo "make embedded    train the embedded weights from nothing; again: go on (hours, on an accelerator)"
+	@echo "make embedded    train the embedded weights from nothing; again: go on (hours; BUDGET=cpu trains less of everything)"
 	@echo "make claims      measure the paper's claims on what 'make embedded ABLATIONS=1' trained"
 	@echo "make test        install and run the tests (8 simulated devices, no accelerator)"
 	@echo "make test-slow   the tests that take minutes"
@@ -39,7 +40,7 @@ demo: venv
 	$(BIN)/python -m realisdance_jax.demo --out out
 
 embedded: venv
-	$(BIN)/python -m benchmarks.embedded --out $(EMBEDDED) $(if $(ABLATIONS),--ablations)
+	$(BIN)/python -m benchmarks.embedded --budget $(BUDGET) --out $(EMBEDDED) $(if $(ABLATIONS),--ablations)
 
 claims: venv
 	$(BIN)/python -m realisdance_jax.evaluate --protocol robust --clips 32 --strengths 0.1,0.25,0.5 \

@@ -38,18 +38,51 @@ class Step:
     done: str = ""
 
 
-def _train(name: str, config: str, init: str) -> Step:
+@dataclass(frozen=True)
+class Budget:
+    """How much of everything. parts: options of `train_parts`; image, video: of the two stages."""
+
+    clips: int
+    frames: int
+    size: str = "128x96"
+    tail: str = ""
+    parts: tuple[str, ...] = ()
+    image: tuple[str, ...] = ()
+    video: tuple[str, ...] = ()
+
+
+OFTEN = "--config.train.save_every=200"
+BUDGETS = {
+    "accelerator": Budget(2048, 64),
+    "cpu": Budget(
+        clips=1024,
+        frames=32,
+        parts=("--vae-steps=1500", "--image-encoder-steps=400", "--batch=8", "--lr=1e-3"),
+        image=("--config.data.batch=16", "--config.train.steps=4000", OFTEN),
+        video=("--config.data.batch=1", "--config.train.steps=1500", OFTEN),
+    ),
+    "smoke": Budget(
+        clips=8,
+        frames=16,
+        size="64x48",
+        tail=",smoke",
+        parts=("--vae-steps=2", "--image-encoder-steps=2", "--batch=8"),
+    ),
+}
+"""accelerator: what configurations say. cpu: some hours on two cores. smoke: for a test."""
+
+
+def _train(name: str, config: str, init: str, options: tuple[str, ...]) -> Step:
     words = ("train", "--config", f"configs/{config}", "--workdir", f"OUT/{name}")
-    return Step(name, (*words, "--init", f"OUT/{init}", "--config.data.sources=('OUT/cache',)"))
+    data = "--config.data.sources=('OUT/cache',)"
+    return Step(name, (*words, "--init", f"OUT/{init}", data, *options))
 
 
-def make_steps(clips: int, ablations: bool, smoke: bool = False) -> list[Step]:
-    """All of the recipe in order; `OUT` stands for the folder. smoke: a minute instead of hours."""
-    tail = ",smoke" if smoke else ""
-    size = "64x48" if smoke else "128x96"
-    frames = "16" if smoke else "64"
-    quick = ("--vae-steps=2", "--image-encoder-steps=2", "--batch=8") if smoke else ()
-    drawn = ("--source", "dancer", "--clips", str(clips), "--clip-frames", frames, "--size", size)
+def make_steps(budget: Budget, ablations: bool) -> list[Step]:
+    """All of the recipe in order; `OUT` stands for the folder."""
+    tail, size = budget.tail, budget.size
+    count = ("--clips", str(budget.clips), "--clip-frames", str(budget.frames))
+    drawn = ("--source", "dancer", *count, "--size", size)
     pictures = ("prepare", "dataset", *drawn, "--corruption", "0.2", "--out", "OUT/pictures")
     known = "--config.data.sources=('OUT/pictures',)"
     cache = ("prepare", "dataset", "--source", "OUT/pictures", "--size", size, "--max-empty", "1")
@@ -57,7 +90,7 @@ def make_steps(clips: int, ablations: bool, smoke: bool = False) -> list[Step]:
     parts = ("train_parts", "--config", f"configs/stage1.py:dancer{tail}", "--workdir", "OUT/parts")
     steps = [
         Step("pictures", pictures, "pictures/dataset.json"),
-        Step("parts", (*parts, known, *quick), "parts/weights/config.json"),
+        Step("parts", (*parts, known, *budget.parts), "parts/weights/config.json"),
         Step("cache", (*cache, *weights, "--references", "8"), "cache/dataset.json"),
     ]
     runs = [
@@ -68,8 +101,8 @@ def make_steps(clips: int, ablations: bool, smoke: bool = False) -> list[Step]:
     for name, image, video in runs:
         first = "ours_image" if name in SAME_IMAGE_STAGE else f"{name}_image"
         if name not in SAME_IMAGE_STAGE:
-            steps.append(_train(first, image + tail, "parts/weights"))
-        steps.append(_train(name, video + tail, first))
+            steps.append(_train(first, image + tail, "parts/weights", budget.image))
+        steps.append(_train(name, video + tail, first, budget.video))
     return steps
 
 
@@ -107,12 +140,13 @@ def pack(out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "embedded")
-    parser.add_argument("--clips", type=int, default=2048, help="of the training set")
+    parser.add_argument(
+        "--budget", choices=BUDGETS, default="accelerator", help="how long everything is trained"
+    )
     parser.add_argument("--ablations", action="store_true", help="train them, too")
-    parser.add_argument("--smoke", action="store_true", help="everything in minutes, for a test")
     options = parser.parse_args()
     out = options.out.absolute()
-    run_steps(make_steps(options.clips, options.ablations, options.smoke), out)
+    run_steps(make_steps(BUDGETS[options.budget], options.ablations), out)
     pack(out)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.claims import make_claims, make_table, read_records, values_of
-from benchmarks.embedded import ABLATIONS, command, make_steps
+from benchmarks.embedded import ABLATIONS, BUDGETS, command, make_steps
 from realisdance_jax.utils.errors import UserError
 
 SETTINGS = {"protocol": "robust", "seed": 0, "data": "dancer 1 test 32", "weights": {}, "clips": 32}
@@ -78,7 +78,7 @@ def test_results_of_other_settings_are_refused(tmp_path):
 
 
 def test_the_recipe_trains_each_model_from_what_an_earlier_step_wrote(tmp_path):
-    steps = make_steps(8, ablations=True)
+    steps = make_steps(BUDGETS["cpu"], ablations=True)
     names = [step.name for step in steps]
     assert len(set(names)) == len(names)
     assert {"ours", "base", *ABLATIONS} < set(names)
