@@ -215,14 +215,13 @@ def _compiled(
 ) -> Callable:
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(inputs))
     if (name, shapes) not in pipeline.compiled:
-        options = {"donate_argnums": donated, "out_shardings": out}
         with pipeline.precision():
             if name[0] == "window":
                 kind, rest = _kind(*name), inputs[1:]
-                jit = pipeline.jitted(kind, program, rest, **options)
+                jit = pipeline.jitted(kind, program, rest, out)
                 pipeline.record(kind, jit, inputs, rest)
             else:
-                jit = jax.jit(program, **options)
+                jit = jax.jit(program, donate_argnums=donated, out_shardings=out)
             pipeline.compiled[name, shapes] = jit.lower(*inputs).compile()
     return pipeline.compiled[name, shapes]
 

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
 from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.jaxpr_memory import intermediate_bytes, tree_bytes
@@ -24,6 +27,7 @@ Fitted = Literal["window_batch", "chunk"]
 SHARE = 0.8
 """Of the free bytes, what is planned for; the rest is for fragments and what is not foreseen."""
 
+MIB = 2**20
 MOST_FRAMES = 16
 """Frames of a call of the pose encoders or the VAE: more are no faster."""
 
@@ -102,6 +106,18 @@ def needs_of(
     return Needs(clip, -(-window // mesh.shape["frames"]), frame)
 
 
+def _least_free(mesh: Mesh) -> int | None:
+    """Of all devices of all hosts, which must choose alike; None if one of them does not tell."""
+    own = [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
+    free = [free_bytes(device) for device in own]
+    least = -1 if None in free else min(x for x in free if x is not None)
+    if jax.process_count() > 1:
+        # In MiB, which fit into the 32 bits that arrays have.
+        everyone = multihost_utils.process_allgather(np.int32(least // MIB))
+        least = MIB * int(np.min(everyone))
+    return None if least < 0 else least
+
+
 def _shape(x: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
@@ -151,8 +167,7 @@ def fit_memory(
     plan: of the clip's windows. Left as it is, and so said, where nothing tells what is free.
     """
     frames, mesh = plan.count.shape[1], pipeline.mesh
-    free = [free_bytes(d) for d in mesh.devices.flat if d.process_index == jax.process_index()]
-    least = min((found for found in free if found is not None), default=None)
+    least = _least_free(mesh)
     if least is None:
         say("memory: nothing tells how much is free; sizes are left as they are")
         return config

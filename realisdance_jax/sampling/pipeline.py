@@ -101,14 +101,14 @@ class Pipeline:
             self.record(kind, self.compiled[key], (variables, *inputs), inputs)
             return self.compiled[key](variables, *inputs)
 
-    def jitted(self, kind: str, program: Callable, inputs: Any, **options: Any) -> Any:
-        """`program` jitted with `options`, or what `stored` has for these inputs in its place.
+    def jitted(self, kind: str, program: Callable, inputs: Any, out: Any = None) -> Any:
+        """`program` jitted, or what `stored` has for these inputs in its place.
 
-        inputs: all beside the weights.
+        inputs: all beside the weights. out: how results are spread; None leaves it to the compiler.
         """
         if self.stored:
             program = self.stored.find(program_name(kind, inputs)).call
-        return jax.jit(program, **options)
+        return jax.jit(program) if out is None else jax.jit(program, out_shardings=out)
 
     def record(self, kind: str, jitted: Any, arguments: tuple, inputs: Any) -> None:
         """Put the program into `recorded`, where that is wanted."""
