@@ -190,11 +190,14 @@ def compared(report: Report, other: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def make_parser(benchmark: str, about: str | None) -> argparse.ArgumentParser:
-    """Options that all benchmarks have."""
+def make_parser(
+    benchmark: str, about: str | None, repeated: bool = True
+) -> argparse.ArgumentParser:
+    """Options that all benchmarks have. repeated: whether it measures more than once."""
     parser = argparse.ArgumentParser(prog=f"benchmarks.{benchmark}", description=about)
     parser.add_argument("--preset", choices=("tiny", "small", "full"), default="small")
-    parser.add_argument("--runs", type=int, default=RUNS, help="of each measurement")
+    if repeated:
+        parser.add_argument("--runs", type=int, default=RUNS, help="of each measurement")
     parser.add_argument("--compare", type=Path, metavar="OTHER.json", help="print ratios to it")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for JSON and Markdown")
     return parser

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import attention, measure, presets, sample, speed, train
+from benchmarks import attention, measure, presets, sample, speed, start, train
 from benchmarks.measure import Report, Row, compared, markdown
 from realisdance_jax.checkpoints.packed import pack_weights
 from realisdance_jax.checkpoints.random_weights import write_random_weights
@@ -167,3 +167,13 @@ def test_the_peak_is_that_of_the_call():
     assert None not in (small, big, after)
     assert big > small + 0.9 * size
     assert after < small + 0.5 * size
+
+
+@pytest.mark.slow
+def test_start(run):
+    """The second start finds what the first one compiled."""
+    found, _ = run(start)
+    seconds = [row["more"]["compile s"] for row in found["rows"]]
+    (ratio,) = found["numbers"].values()
+    assert ratio == pytest.approx(seconds[1] / seconds[0])
+    assert 0 < ratio < 1
