@@ -72,7 +72,11 @@ def clip_rows(case: Case, work: Work, runs: int, with_plain: bool) -> tuple[list
     """The clip with caches and, in turns, without; what follows from it."""
     exact_flops = work.exact_clip(case.plan, case.frames)
     found = jax.block_until_ready(case.exact())
-    numbers = {"compile seconds of the step": case.timings[0].compile_seconds}
+    first = case.timings[0]
+    numbers = {
+        "seconds of tracing the step": first.trace_seconds,
+        "seconds of compiling it": first.compile_seconds,
+    }
     exact_peak, plain_peak = peak_of(case.exact), None
     plain, exact_seconds, plain_seconds = case.plain(), [], []
     if with_plain:

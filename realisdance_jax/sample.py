@@ -238,7 +238,10 @@ def run_case(
     )
     timing, count = animation.timing, len(animation.video)
     spent = sum(timing.step_seconds)
-    print(f"{count} frames: compiled in {timing.compile_seconds:.1f} s, denoised in {spent:.1f} s")
+    print(
+        f"{count} frames: traced in {timing.trace_seconds:.1f} s, "
+        f"compiled in {timing.compile_seconds:.1f} s, denoised in {spent:.1f} s"
+    )
     latents = save_latents(options.dump_latents, animation) if options.dump_latents else []
     paths = write_outputs(out, animation, audio=options.audio, **_chosen(options))
     for path in paths + latents:

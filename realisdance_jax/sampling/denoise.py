@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -45,8 +44,12 @@ GUIDANCE_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds to compile the step and to run each step."""
+    """Seconds to trace the programs of the steps, to compile them and to run each step.
 
+    What is traced has to be traced at every start; what is compiled may be in the cache.
+    """
+
+    trace_seconds: float
     compile_seconds: float
     step_seconds: tuple[float, ...]
 
@@ -114,6 +117,7 @@ class _Run:
     poses: Callable[[np.ndarray], Pose]
     caches: Caches
     steps: tuple[Step, ...]
+    compiler: "_Compiler"
 
     def window_inputs(self, i: int, x: Array, index: np.ndarray) -> tuple:
         t = self.pipeline.everywhere(jnp.int32(self.solver.timesteps[i]))
@@ -171,7 +175,7 @@ class _Run:
         """
         everywhere, mesh = self.pipeline.everywhere, self.pipeline.mesh
         whole, by_window = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
-        compiled = partial(_compiled, self.pipeline)
+        compiled = self.compiler
         index, weight = next(self.plan.batches(0, self.window_batch))
         where, share = everywhere((index, weight))
         take = compiled(("take",), take_windows, (), by_window, (latents, where))
@@ -205,25 +209,48 @@ def _kind(name: str, caches: Caches, step: Step) -> str:
     return f"{name}: {branches}, {step.mode}{layers}{rest}"
 
 
-def _compiled(
-    pipeline: Pipeline,
-    name: tuple,
-    program: Callable,
-    donated: tuple[int, ...],
-    out: NamedSharding,
-    inputs: tuple,
-) -> Callable:
-    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(inputs))
-    if (name, shapes) not in pipeline.compiled:
-        with pipeline.precision():
-            if name[0] == "window":
-                kind, rest = _kind(*name), inputs[1:]
-                jit = pipeline.jitted(kind, program, rest, out)
-                pipeline.record(kind, jit, inputs, rest)
-            else:
-                jit = jax.jit(program, donate_argnums=donated, out_shardings=out)
-            pipeline.compiled[name, shapes] = jit.lower(*inputs).compile()
-    return pipeline.compiled[name, shapes]
+@dataclass
+class _Compiler:
+    """Gives compiled programs, those of earlier clips where they are the same.
+
+    trace_seconds: spent so far on tracing and lowering.
+    """
+
+    pipeline: Pipeline
+    trace_seconds: float = 0.0
+
+    def __call__(
+        self,
+        name: tuple,
+        program: Callable,
+        donated: tuple[int, ...],
+        out: NamedSharding,
+        inputs: tuple,
+    ) -> Callable:
+        shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(inputs))
+        kept = self.pipeline.compiled
+        if (name, shapes) not in kept:
+            with self.pipeline.precision():
+                started = time.perf_counter()
+                lowered = self._jitted(name, program, donated, out, inputs).lower(*inputs)
+                self.trace_seconds += time.perf_counter() - started
+                kept[name, shapes] = lowered.compile()
+        return kept[name, shapes]
+
+    def _jitted(
+        self,
+        name: tuple,
+        program: Callable,
+        donated: tuple[int, ...],
+        out: NamedSharding,
+        inputs: tuple,
+    ) -> Any:
+        if name[0] != "window":
+            return jax.jit(program, donate_argnums=donated, out_shardings=out)
+        kind, rest = _kind(*name), inputs[1:]
+        jitted = self.pipeline.jitted(kind, program, rest, out)
+        self.pipeline.record(kind, jitted, inputs, rest)
+        return jitted
 
 
 def denoise_clip(
@@ -250,14 +277,16 @@ def denoise_clip(
     assert clip.pose is not None
     steps = steps or (Step(guidance.scale > 1),) * len(solver.timesteps)
     poses = window_poses(pipeline, clip.pose, plan, window_batch, caches)
-    run = _Run(pipeline, clip, plan, solver, guidance, window_batch, key, poses, caches, steps)
+    rest = (window_batch, key, poses, caches, steps, _Compiler(pipeline))
+    run = _Run(pipeline, clip, plan, solver, guidance, *rest)
     latents = pipeline.everywhere(jnp.array(initial, jnp.float32))
     state = pipeline.everywhere(solver.init(latents[None]))
     with tqdm(total=len(solver.timesteps), unit="step", disable=not progress) as bar:
         bar.set_description("compiling")
         started = time.perf_counter()
         programs = run.compile(latents, state)
-        compile_seconds = time.perf_counter() - started
+        trace_seconds = run.compiler.trace_seconds
+        compile_seconds = time.perf_counter() - started - trace_seconds
         bar.set_description(f"denoising (compiled in {compile_seconds:.1f} s)")
         bar.reset()
         seconds: list[float] = []
@@ -272,4 +301,4 @@ def denoise_clip(
             if on_step:
                 on_step(i, latents)
             bar.update()
-    return latents, Timing(compile_seconds, tuple(seconds))
+    return latents, Timing(trace_seconds, compile_seconds, tuple(seconds))

@@ -173,7 +173,7 @@ def test_the_peak_is_that_of_the_call():
 def test_start(run):
     """The second start finds what the first one compiled."""
     found, _ = run(start)
-    seconds = [row["more"]["compile s"] for row in found["rows"]]
+    seconds = [row["more"]["compiled s"] for row in found["rows"]]
     (ratio,) = found["numbers"].values()
     assert ratio == pytest.approx(seconds[1] / seconds[0])
     assert 0 < ratio < 1
