@@ -12,7 +12,13 @@ from typing import Any
 import jax
 from absl import flags
 
-from realisdance_jax.checkpoints.run import BASE, RunCheckpoints, check_config, store_config
+from realisdance_jax.checkpoints.run import (
+    BASE,
+    CHECKPOINTS,
+    RunCheckpoints,
+    check_config,
+    store_config,
+)
 from realisdance_jax.checkpoints.weights import is_weights_folder, read_manifest
 from realisdance_jax.data.pipeline import Batches, make_batches
 from realisdance_jax.evaluation.preview import make_preview
@@ -28,7 +34,14 @@ from realisdance_jax.training.step import TrainState
 from realisdance_jax.training.work import step_flops
 from realisdance_jax.training.writer import RunWriter
 from realisdance_jax.utils.compilation import keep_compiled
-from realisdance_jax.utils.distributed import first_host, gathered, start_distributed
+from realisdance_jax.utils.distributed import (
+    abandon,
+    check_alike,
+    first_host,
+    gathered,
+    on_all,
+    start_distributed,
+)
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 from realisdance_jax.utils.flags import config_flag, local_path, parse_flags
 from realisdance_jax.utils.tree import flatten
@@ -72,20 +85,24 @@ def run() -> int:
     keep_compiled()
     start_distributed(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     program = make_program(recipe)  # refuses a mesh or batch before anything is written
-    with _batches(program, 0) as first:
-        fingerprint, cached = first.fingerprint(), first.cached
+    fingerprint, cached = on_all(lambda: _data(program))
+    check_alike("data set", fingerprint)
     program = make_program(recipe, cached=cached) if cached else program
     resolved = json.loads(config.to_json_best_effort())
     first_host(lambda: _begin(folder, recipe, resolved), "base")
-    manifest = read_manifest(folder / BASE)
+    manifest = on_all(lambda: read_manifest(folder / BASE))
     trainable, frozen = load_frozen(program, folder / BASE, manifest)
     checkpoints = RunCheckpoints(folder, recipe.train.save_every, recipe.train.keep)
+    check_alike("last checkpoint", checkpoints.latest)
     state, unreadable = _resumed(program, checkpoints, fingerprint)
     if state is None:
         state = first_state(program, trainable)
     del trainable
+    first_host(lambda: _go_on(folder, recipe, resolved), "go on")
+    manifest = on_all(lambda: read_manifest(folder / BASE))
     batches = _batches(program, int(state.step), unreadable)
-    fixed = {"seed": recipe.seed, "data": fingerprint, "mixture": list(recipe.data.weights)}
+    mixture = list(recipe.data.weights)
+    fixed = {"seed": recipe.seed, "data": fingerprint, "mixture": mixture, "config": resolved}
 
     told = set(unreadable)
 
@@ -100,35 +117,47 @@ def run() -> int:
     preview = None
     if recipe.train.preview_every:
         preview = make_preview(folder, program, frozen, manifest)
-    writer = RunWriter(folder, recipe.train.steps, jax.process_index() == 0)
     if jax.process_index() == 0:
         print("compiling the first step: seconds for small models, else minutes", flush=True)
     try:
-        outcome = train(
-            program.compiled(),
-            state,
-            frozen,
-            program.batch_sharding,
-            batches,
-            checkpoints,
-            facts,
-            recipe.train,
-            writer,
-            _meaning(program, cached),
-            preview,
-        )
-        checkpoints.close()
-    finally:
-        batches.close()
-        writer.close()
+        with batches, RunWriter(folder, recipe.train.steps, jax.process_index() == 0) as writer:
+            outcome = train(
+                program.compiled(),
+                state,
+                frozen,
+                program.batch_sharding,
+                batches,
+                checkpoints,
+                facts,
+                recipe.train,
+                writer,
+                _meaning(program, cached),
+                preview,
+            )
+            checkpoints.close()
+    except UserError as error:
+        abandon(error)
+        raise
     print(f"stopped at step {outcome.step}" + (": preempted" if outcome.preempted else ""))
     return PREEMPT_EXIT_CODE.value if outcome.preempted else 0
 
 
+def _data(program: Program) -> tuple[str, bool]:
+    """Fingerprint of the data, and whether it is cached."""
+    with _batches(program, 0) as first:
+        return first.fingerprint(), first.cached
+
+
 def _begin(folder: Path, recipe: Recipe, resolved: dict) -> None:
-    """The run's folder: sources and configuration compared or written, its base written once."""
+    """The run's folder: sources and configuration compared, or written before its base is.
+
+    So a kill leaves nothing that a later call would take for another run's base.
+    """
     init, motion = (Path(x.value) if x.value else None for x in (INIT, MOTION))
-    start = None if is_weights_folder(folder / BASE) else read_start(init, motion)
+    begun = is_weights_folder(folder / BASE)
+    if not begun and (folder / CHECKPOINTS).is_dir() and any((folder / CHECKPOINTS).iterdir()):
+        raise UserError(f"{folder / BASE}: expected weights beside the checkpoints, found none")
+    start = None if begun else read_start(init, motion)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -136,10 +165,15 @@ def _begin(folder: Path, recipe: Recipe, resolved: dict) -> None:
     check_config(folder, resolved, ALLOW_CHANGE.value)
     if start is None:
         check_start(folder, init, motion)
-        mark_trained(folder / BASE, recipe)
-    else:
-        write_base(folder / BASE, recipe, init, motion)
-        store_start(folder, start)
+        return
+    store_start(folder, start)
+    store_config(folder, resolved)
+    write_base(folder / BASE, recipe, init, motion)
+
+
+def _go_on(folder: Path, recipe: Recipe, resolved: dict) -> None:
+    """What a changed configuration changes, once its state could be restored."""
+    mark_trained(folder / BASE, recipe)
     store_config(folder, resolved)
 
 
@@ -170,7 +204,8 @@ def _resumed(
         )
     print(f"resumed at step {checkpoints.latest}", flush=True)
     trees = {name: flatten(saved[name]) for name in ("trainable", "ema")}
-    return TrainState(**{**saved, **trees}), facts["unreadable"]
+    same = facts["data"] == fingerprint
+    return TrainState(**{**saved, **trees}), facts["unreadable"] if same else {}
 
 
 def _meaning(program: Program, cached: bool) -> Meaning:

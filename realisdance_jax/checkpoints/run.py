@@ -168,9 +168,11 @@ class RunCheckpoints:
 
     def _unreadable(self, error: Exception) -> UserError:
         reason = " ".join(str(error).split())[:200]
+        before = [step for step in self.manager.all_steps() if step != self.latest]
+        hint = f" (without it the run goes on from step {max(before)})" if before else ""
         return UserError(
             f"{self.path / str(self.latest)}: expected a checkpoint of this configuration, "
-            f"found {reason}"
+            f"found {reason}{hint}"
         )
 
     def _unwritable(self, error: Exception) -> UserError:

@@ -25,6 +25,7 @@ from realisdance_jax.diffusion.schedule import ScheduleConfig
 from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.models.motion import BUFFERS
 from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.files import atomic_output
 from realisdance_jax.utils.records import from_json, to_json
 
 FORMAT = 1
@@ -82,13 +83,18 @@ def stored_files(path: Path) -> dict[str, int]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Write `config.json` into `folder`; returns it with the files of the components there."""
+    """Write `config.json` into `folder`, whole or not at all, unless it says the same already.
+
+    Returns it with the files of the components there.
+    """
     names = [name for name in manifest.components if (folder / name).is_dir()]
     written = dataclasses.replace(
         manifest, files={name: stored_files(folder / name) for name in names}
     )
-    text = json.dumps(to_json(written), indent=1)
-    (folder / CONFIG).write_text(text + "\n", "utf-8")
+    text, path = json.dumps(to_json(written), indent=1) + "\n", folder / CONFIG
+    if not path.is_file() or path.read_bytes() != text.encode():
+        with atomic_output(path) as partial:
+            partial.write_text(text, "utf-8")
     return written
 
 

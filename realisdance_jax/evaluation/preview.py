@@ -53,8 +53,8 @@ def make_preview(run: Path, program: Program, frozen: Frozen, manifest: Manifest
         current = dataclasses.replace(pipeline, variables=unflatten(flat))
         with tempfile.TemporaryDirectory() as folder:
             files = write_demo_clip(Path(folder), frames, *recipe.data.size)
-            drivers = (files.dwpose, files.hamer, files.smpl)
-            animation = animate(current, files.reference, *drivers, config)
+            drivers = {name: getattr(files, name) for name in recipe.model.pose.conditions}
+            animation = animate(current, files.reference, **drivers, config=config)
         if jax.process_index():
             return
         out = run / FOLDER / f"{step:07d}.mp4"

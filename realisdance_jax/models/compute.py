@@ -1,6 +1,7 @@
 """How a model computes, apart from what it computes: precision, attention, memory, devices."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -81,6 +82,15 @@ class Compute:
 
 ONE_DEVICE = Compute()
 """Float32 on one device, nothing recomputed: what tests and tools want."""
+
+
+def exact_products(dtype: Any = jnp.float32) -> AbstractContextManager:
+    """What to trace a network in that computes in `dtype`: float32 stays float32 in products.
+
+    GPUs and TPUs would otherwise round the factors to TF32 or bfloat16 (parity.md: float32).
+    """
+    full = jnp.dtype(dtype) == jnp.float32
+    return jax.default_matmul_precision("highest") if full else nullcontext()
 
 
 def _names(part: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from realisdance_jax.data.dancer_source import DancerSource, PackedSource
 from realisdance_jax.data.sources import ClipSource
 from realisdance_jax.data.stored import StoredIndex
 from realisdance_jax.data.validation import Limits, Verdict, validate
+from realisdance_jax.models.compute import exact_products
 from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.vae import VAE
 from realisdance_jax.parallel.mesh import make_mesh
@@ -63,7 +64,7 @@ class Networks:
         """In chunks of one shape; what fills the last one is cut off again."""
         count = len(pictures)
         filled = np.concatenate([pictures, np.repeat(pictures[-1:], self.chunk - count, axis=0)])
-        with jax.default_matmul_precision("highest"):
+        with exact_products():
             result = function(variables, jax.device_put(filled, self._rows))
         return jax.tree.map(lambda array: np.asarray(array)[:count], result)
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import realisdance_jax
 from realisdance_jax.checkpoints.weights import Manifest, load_component, merge, read_manifest
-from realisdance_jax.models.compute import Compute
+from realisdance_jax.models.compute import Compute, exact_products
 from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.models.vae import VAE
@@ -74,13 +74,8 @@ class Pipeline:
         return multihost_utils.process_allgather(x, tiled=True)
 
     def precision(self, network: Network = "model") -> AbstractContextManager:
-        """What to trace a network in: float32 stays float32 in products.
-
-        GPUs and TPUs would otherwise round the factors to TF32 or bfloat16.
-        """
-        dtype = self.model.compute.dtype if network == "model" else jnp.float32
-        full = jnp.dtype(dtype) == jnp.float32
-        return jax.default_matmul_precision("highest") if full else nullcontext()
+        """What to trace a network in; DINOv2 and the VAE compute in float32."""
+        return exact_products(self.model.compute.dtype if network == "model" else jnp.float32)
 
     def call(self, network: Network, method: str, *inputs: Any) -> Any:
         """Run a method of a network on its variables and `inputs`, jitted."""

@@ -102,14 +102,16 @@ def train(
             _record(*pending, writer, meter)
         step += 1
         pending = step, host["draw_hash"], metrics
-        if step % config.log_every == 0 or step == config.steps:
-            _record(*pending, writer, meter)
-            pending = None
-            writer.scalars(step, meter.scalars(step))
-            facts()
         preempted = checkpoints.preempted(step)
         last = preempted or step == config.steps
-        if last or checkpoints.due(step):
+        saves, reports = last or checkpoints.due(step), last or step % config.log_every == 0
+        if saves or reports:  # what is saved is never run again: its line comes first
+            _record(*pending, writer, meter)
+            pending = None
+        if reports:
+            writer.scalars(step, meter.scalars(step))
+            facts()
+        if saves:
             checkpoints.save(step, saved_form(state), facts())
         if preempted:
             checkpoints.finish()

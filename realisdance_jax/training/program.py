@@ -18,6 +18,7 @@ from realisdance_jax.checkpoints.variables import (
 )
 from realisdance_jax.checkpoints.weights import Manifest, load_component, merge
 from realisdance_jax.data.transforms import dino_size
+from realisdance_jax.models.compute import exact_products
 from realisdance_jax.models.dinov2 import DinoV2, zero_image
 from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.parallel.mesh import make_mesh
@@ -168,7 +169,8 @@ def load_frozen(program: Program, folder: Path, manifest: Manifest) -> tuple[Fla
     network = DinoV2(program.recipe.model.dino)
     picture = zero_image(1, *dino_size(program.recipe.data.size))
     run = jax.jit(network.apply, out_shardings=replicated(program.mesh))
-    return trainable, frozen._replace(zero_tokens=run(dino, picture))
+    with exact_products():
+        return trainable, frozen._replace(zero_tokens=run(dino, picture))
 
 
 def first_state(program: Program, trainable: Flat) -> TrainState:

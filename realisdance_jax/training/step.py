@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from realisdance_jax.diffusion.loss import min_snr_weight
 from realisdance_jax.diffusion.prediction import add_noise, from_x0_eps
 from realisdance_jax.diffusion.schedule import ScheduleConfig, alphas_cumprod
-from realisdance_jax.models.compute import ONE_DEVICE, Compute
+from realisdance_jax.models.compute import ONE_DEVICE, Compute, exact_products
 from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.realisdance import RealisDance
@@ -100,8 +100,9 @@ def latents_of(
         video = batch["latent_mean"], batch["latent_std"]
         reference = batch["reference_mean"], batch["reference_std"]
     else:
-        video = posterior_of_clip(networks, frozen.vae, batch["video"])
-        reference = networks.vae.posterior(frozen.vae, batch["reference"])
+        with exact_products():
+            video = posterior_of_clip(networks, frozen.vae, batch["video"])
+            reference = networks.vae.posterior(frozen.vae, batch["reference"])
     sample = video[0] + video[1] * draws.posterior
     reference_sample = reference[0] + reference[1] * draws.reference_posterior
     return sample * scaling, reference_sample * scaling
@@ -126,7 +127,8 @@ def tokens_of(networks: Networks, frozen: Frozen, batch: Batch, keep: Array) -> 
         assert frozen.zero_tokens is not None
         return jnp.where(keep[:, None, None], batch["tokens"], frozen.zero_tokens)
     image = jnp.where(keep[:, None, None, None], batch["encoder_image"], 0.0)
-    tokens: Any = networks.dino.apply(frozen.dino, image)
+    with exact_products():
+        tokens: Any = networks.dino.apply(frozen.dino, image)
     return tokens
 
 
@@ -219,7 +221,8 @@ def make_train_step(
         draws = draw(seed, state.step, shape, conditions, timesteps, *rates)
 
         def run(part: Batch, part_draws: Draws):
-            return gradient(state.trainable, networks, loss, frozen, part, part_draws)
+            with exact_products(networks.model.compute.dtype):
+                return gradient(state.trainable, networks, loss, frozen, part, part_draws)
 
         if accumulate == 1:
             (value, aux), grads = run(batch, draws)

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 
 from realisdance_jax.data.images import contact_sheet, save_png
 from realisdance_jax.utils.errors import UserError
@@ -47,7 +49,9 @@ class RunWriter:
         self.run, self.steps, self.active = run, steps, active
         if active:
             with _writable(run):
-                self._board = SummaryWriter(str(run / LOGS))
+                (run / LOGS).mkdir(parents=True, exist_ok=True)
+                # `SummaryWriter` hands events to a thread, which a full disk ends without a word.
+                self._board = EventsWriter(str(run / LOGS / "events"))
                 self._draws = (run / DRAWS).open("a", encoding="ascii", buffering=1)
 
     def compiled(self, seconds: float) -> None:
@@ -60,9 +64,11 @@ class RunWriter:
         if not self.active:
             return
         print(console_line(step, self.steps, values), flush=True)
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step, walltime=time.time())
-        self._board.flush()
+        with _writable(self.run / LOGS):
+            for name, value in values.items():
+                event = Event(wall_time=time.time(), step=step, summary=scalar(name, value))
+                self._board.write_event(event)
+            self._board.flush()
 
     def draws(self, step: int, host: np.ndarray, device: int) -> None:
         """A line: step, hash of what the loader drew (clips, frames, crops), of what the step drew.
@@ -83,9 +89,18 @@ class RunWriter:
     def close(self) -> None:
         """Finish the files."""
         if self.active:
-            self._board.close()
+            with _writable(self.run / LOGS):
+                self._board.close()
             with _writable(self.run / DRAWS):
                 self._draws.close()
+
+    def __enter__(self) -> "RunWriter":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        """Closes; an error that is on its way is not replaced by another one."""
+        with suppress(UserError) if kind else nullcontext():
+            self.close()
 
 
 def batch_sheet(batch: Mapping[str, np.ndarray], rows: int) -> np.ndarray:

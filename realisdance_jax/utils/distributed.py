@@ -1,9 +1,11 @@
 """One call that joins the processes of a job, whatever started them."""
 
 import json
+import os
 import socket
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -12,6 +14,7 @@ from orbax.checkpoint.multihost import get_barrier_sync_fn
 
 from realisdance_jax.utils.errors import UserError
 
+Result = TypeVar("Result")
 NO_CLUSTER = "coordinator_address should be defined"
 """What JAX says when nothing around it tells of other processes."""
 
@@ -60,6 +63,42 @@ def first_host(do: Callable[[], None], name: str) -> None:
     get_barrier_sync_fn()(key=name, timeout_ms=LONGEST_MS)
     if refused := gathered(refused):
         raise UserError(refused["refused"])
+
+
+def on_all(do: Callable[[], Result]) -> Result:
+    """Run `do` on every host; when it raises `UserError` on one of them, all raise it.
+
+    `do` itself has nothing for which hosts wait for each other.
+    """
+    refused: dict[str, str] = {}
+    found: Any = None
+    try:
+        found = do()
+    except UserError as error:
+        refused = {"refused": str(error)}
+    if refused := gathered(refused):
+        raise UserError(refused["refused"])
+    return found
+
+
+def check_alike(what: str, value: Any) -> None:
+    """Raise `UserError`, on all hosts, unless `value` (JSON) is the same on all of them."""
+    seen = gathered({str(jax.process_index()): value})
+    if other := [host for host in seen if seen[host] != seen["0"]]:
+        raise UserError(
+            f"hosts: expected the same {what} on all, found {seen['0']} on host 0 and "
+            f"{seen[other[0]]} on host {other[0]}"
+        )
+
+
+def abandon(error: UserError) -> None:
+    """End a job of several hosts at once with the line of `error`; does nothing on a single host.
+
+    Other hosts may wait for this one, and a process that ends in order would wait for them.
+    """
+    if jax.process_count() > 1:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(2)
 
 
 def gathered(value: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The training command: both stages, resume after every kind of end, what a run is good for."""
 
 import dataclasses
+import errno
 import importlib
 import json
 import shutil
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from tensorboardX.event_file_writer import EventsWriter
 
 import realisdance_jax.train as train_program
 from realisdance_jax.checkpoints.export import weights_of
@@ -81,7 +83,10 @@ def test_what_a_run_leaves(video_stage):
     assert probe_video(video_stage / "samples" / "0000020.mp4").frames == 6
     assert (video_stage / "samples" / "0000020_gates.mp4").is_file()
     assert list((video_stage / "logs").glob("events.*"))
-    assert json.loads((video_stage / "run.json").read_text())["stage"] == 2
+    config = json.loads((video_stage / "run.json").read_text())
+    facts = video_stage / "checkpoints" / str(LAST) / "facts" / "metadata"
+    assert json.loads(facts.read_text())["config"] == config
+    assert config["stage"] == 2
     state = saved(video_stage, LAST)
     moments = [name for name in state if "opt_state" in name and "motion_modules" in name]
     trained = [name for name in state if name.startswith("['trainable']")]
@@ -263,19 +268,48 @@ def test_bad_input(tmp_path, options, expected, monkeypatch, capfd):
     assert not (tmp_path / "run").exists()
 
 
+def test_checkpoints_without_their_base_are_refused(tmp_path, monkeypatch, capfd):
+    """Fresh networks in its place would be trained on as if they were the run's."""
+    program = importlib.reload(train_program)
+    monkeypatch.setattr(program, "start_distributed", lambda *_: None)
+    (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)
+    (tmp_path / "run" / "base").mkdir()
+    (tmp_path / "run" / "base" / "config.json").write_text("")
+    words = command(2, tmp_path / "run")[3:]
+    said = run_program(program.main, words, monkeypatch, capfd).refusal
+    assert "base: expected weights beside the checkpoints, found none" in said
+
+
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "run").write_text("a file")
     assert f"{tmp_path / 'run'}: expected a folder to write" in train(2, tmp_path / "run").refusal
 
 
-@pytest.mark.parametrize("write", ["draws", "first_batch"])
-def test_a_full_disk_is_one_line(tmp_path, write):
+def broken(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_does_not_hide_an_earlier_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(EventsWriter, "close", broken)
+    with pytest.raises(ZeroDivisionError), RunWriter(tmp_path, 10):
+        raise ZeroDivisionError
+    assert "logs: cannot write it (No space left" in refusal(RunWriter(tmp_path, 10).close)
+
+
+@pytest.mark.parametrize("write", ["draws", "first_batch", "scalars"])
+def test_a_full_disk_is_one_line(tmp_path, write, monkeypatch):
     """Before anything of Orbax's is in the way."""
+    monkeypatch.setattr(EventsWriter, "flush", broken)
     (tmp_path / "draws.tsv").symlink_to("/dev/full")
     writer = RunWriter(tmp_path, 10)
     (tmp_path / "first_batch.png").mkdir()
     batch = {"conditions": np.zeros((1, 1, 4, 4, 9), np.float32)}
-    calls = {"draws": (1, np.zeros(1, np.int64), 0), "first_batch": (batch,)}
+    names = ("loss", "grad_norm", "seconds_per_step", "data_wait", "eta_seconds")
+    calls = {
+        "draws": (1, np.zeros(1, np.int64), 0),
+        "first_batch": (batch,),
+        "scalars": (1, dict.fromkeys(names, 1.0)),
+    }
     assert "cannot write it" in refusal(getattr(writer, write), *calls[write])
 
 

@@ -16,18 +16,19 @@ METRICS = {
 }
 
 
-def run(preempted_at: int | None) -> tuple[Outcome, list[int]]:
-    """How it ended and which steps were saved."""
-    saved: list[int] = []
+def run(preempted_at: int | None, log_every: int = 1, due: int = 0) -> tuple[Outcome, list[str]]:
+    """How it ended, and what was recorded and saved in which order."""
+    written: list[str] = []
     checkpoints = SimpleNamespace(
         preempted=lambda step: step == preempted_at,
-        due=lambda step: False,
-        save=lambda step, state, facts: saved.append(step),
+        due=lambda step: step == due,
+        save=lambda step, state, facts: written.append(f"save {step}"),
         finish=lambda: None,
     )
-    names = ("draws", "first_batch", "compiled", "scalars")
+    names = ("first_batch", "compiled", "scalars")
     writer = SimpleNamespace(**{name: lambda *args: None for name in names})
-    config = SimpleNamespace(steps=LAST, log_every=1, preview_every=0)
+    writer.draws = lambda step, *_: written.append(f"draws {step}")
+    config = SimpleNamespace(steps=LAST, log_every=log_every, preview_every=0)
 
     def step(state: TrainState, frozen: Frozen, batch: dict) -> tuple[TrainState, dict]:
         return state._replace(step=state.step + 1), METRICS
@@ -37,7 +38,7 @@ def run(preempted_at: int | None) -> tuple[Outcome, list[int]]:
     meaning = Meaning(1, 1000, lambda step: 0.0)
     frozen = Frozen({}, {}, {})
     rest = (checkpoints, dict, config, writer, meaning)
-    return train(step, state, frozen, None, batches, *rest), saved
+    return train(step, state, frozen, None, batches, *rest), written
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,16 @@ def run(preempted_at: int | None) -> tuple[Outcome, list[int]]:
 )
 def test_how_it_ends(at, expected):
     """A signal in the last step has nothing left to preempt: nothing is to be requeued."""
-    assert run(at) == (expected, [expected.step])
+    outcome, written = run(at)
+    assert outcome == expected
+    assert [line for line in written if "save" in line] == [f"save {expected.step}"]
+
+
+def test_what_is_saved_was_recorded():
+    """A step that is saved is never run again: a line that is missing then is missing for ever."""
+    record = ["draws 1", "draws 2", "save 2"]
+    assert run(2, log_every=9)[1] == record
+    assert run(None, log_every=9, due=2)[1] == [*record, "draws 3", "save 3"]
 
 
 def test_compiling_is_no_step(monkeypatch):

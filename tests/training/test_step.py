@@ -132,7 +132,7 @@ class Toy:
     config = SimpleNamespace(
         pose=SimpleNamespace(conditions=("a", "b", "c")), unet=SimpleNamespace(in_channels=4)
     )
-    compute = SimpleNamespace(mesh=None)
+    compute = SimpleNamespace(mesh=None, dtype=jnp.float32)
 
     def apply(self, variables, noisy, t, reference, tokens, conditions, keep):
         a, b = (variables["params"]["model"][name] for name in "ab")

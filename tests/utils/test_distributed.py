@@ -9,7 +9,9 @@ import jax
 import pytest
 
 from realisdance_jax import train
-from realisdance_jax.utils.distributed import start_distributed
+from realisdance_jax.utils import distributed
+from realisdance_jax.utils.distributed import abandon, check_alike, on_all, start_distributed
+from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.flags import local_path
 from tests.commands import run_program
 from tests.refusals import refusal
@@ -51,6 +53,43 @@ def test_by_hand(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda *args: calls.append(args))
     start_distributed("host:1", 4, 2)
     assert calls == [("host:1", 4, 2)]
+
+
+def other_host(monkeypatch, said: dict) -> None:
+    """There is another host, and this is what it contributes."""
+    monkeypatch.setattr(distributed, "gathered", lambda value: {**said, **value})
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+
+
+def test_all_hosts_refuse_what_one_refuses(monkeypatch):
+    """Or the others would wait for one that is gone."""
+    assert on_all(lambda: 3) == 3
+    assert refusal(on_all, lambda: refuse("here")) == "here"
+    other_host(monkeypatch, {"refused": "there"})
+    assert refusal(on_all, lambda: 3) == "there"
+
+
+def refuse(text: str) -> None:
+    raise UserError(text)
+
+
+def test_hosts_that_see_different_data_are_refused(monkeypatch):
+    check_alike("data set", "abc")
+    other_host(monkeypatch, {"1": "abd"})
+    line = refusal(check_alike, "data set", "abc")
+    assert line == "hosts: expected the same data set on all, found abc on host 0 and abd on host 1"
+
+
+def test_one_of_several_hosts_ends_at_once(monkeypatch, capsys):
+    """It waits for no one: the others may be waiting for it."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    abandon(UserError("alone"))
+    assert codes == []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    abandon(UserError("of two"))
+    assert codes == [2]
+    assert capsys.readouterr().err == "error: of two\n"
 
 
 def directives(script: Path) -> dict[str, str]:
