@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from realisdance_jax.data.config import DataConfig
-from realisdance_jax.data.samples import Sample, Streams
+from realisdance_jax.data.samples import Sample, Streams, with_clip
 from realisdance_jax.data.sources import Source
 from realisdance_jax.utils.errors import UserError
 
@@ -48,7 +48,9 @@ class Loader:
                 clip = int(streams.generator("replace", attempt).integers(len(source)))
                 continue
             number = np.array(offset + clip, np.int64)
-            return {**sample, "sample_id": number, "failed": failed, "reasons": reasons}
+            drawn = with_clip(sample["draw_hash"], offset + clip, attempt)
+            told = {"sample_id": number, "failed": failed, "reasons": reasons}
+            return {**sample, **told, "draw_hash": drawn}
         raise UserError(f"{TRIES} clips in turn are unreadable, the last one: {message}")
 
 

@@ -23,6 +23,7 @@ from realisdance_jax.data.catalogue import fingerprint_of, open_sources
 from realisdance_jax.data.config import DataConfig
 from realisdance_jax.data.loader import Loader, read_failures
 from realisdance_jax.data.sources import Source
+from realisdance_jax.data.stored import encoder_name
 from realisdance_jax.utils.errors import UserError
 
 _STEPS = 2**40
@@ -119,6 +120,20 @@ class Batches:
         """Whether batches hold latents and tokens instead of pictures."""
         return all(isinstance(source, CachedSource) for source in self._sources)
 
+    def check_encoder(self, hashes: Mapping[str, str]) -> None:
+        """Raise `UserError` for a cache that other networks made than those with these `hashes`.
+
+        hashes: of the components of the weights that a run starts from, by name.
+        """
+        expected = encoder_name(hashes)
+        for label, source in zip(self._config.sources, self._sources, strict=True):
+            if isinstance(source, CachedSource) and source.index.encoder != expected:
+                found = source.index.encoder or "none named"
+                raise UserError(
+                    f"{label}: expected a cache made by the run's own networks ({expected}), "
+                    f"found one by {found}; prepare it again with the weights of the run"
+                )
+
     def name(self, sample_id: int) -> str:
         """Which clip a `sample_id` is; with its source if there are several."""
         for label, source in zip(self._config.sources, self._sources, strict=True):
@@ -159,7 +174,8 @@ def make_batches(
     Pictures: `video` (b f H W 3) and `reference` (b H W 3) in [-1, 1], `encoder_image` (b h w 3)
     normalised, `conditions` (b f H W c) in [0, 1]. Cached: `latent_mean`, `latent_std` (b f h w 4)
     and `reference_mean`, `reference_std` (b h w 4) unscaled, `tokens` (b m c), `conditions` uint8.
-    Always: int64 `sample_id` (b), which clip, and `draw_hash` (b), a hash of what was drawn.
+    Always: int64 `sample_id` (b), which clip, and `draw_hash` (b), a hash of the
+    clip and of all that was drawn.
 
     Args:
         rows: of each global batch, which ones this host loads, in this order; all by default.

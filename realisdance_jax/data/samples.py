@@ -70,8 +70,17 @@ def pick(
 
 
 def draw_hash(picks: Picks, augmentation: Augmentation) -> np.ndarray:
-    """Int64 fingerprint of everything that was drawn for one example."""
-    text = repr((picks.targets, picks.reference, astuple(augmentation)))
+    """Int64 fingerprint of the frames and the crop that were drawn for one example."""
+    return _hashed((picks.targets, picks.reference, astuple(augmentation)))
+
+
+def with_clip(drawn: np.ndarray, clip: int, attempt: int) -> np.ndarray:
+    """`draw_hash` of everything: also of which clip it is, and of how many were unreadable."""
+    return _hashed((int(drawn), clip, attempt))
+
+
+def _hashed(values: tuple) -> np.ndarray:
+    text = repr(values)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return np.array(int.from_bytes(digest, "little", signed=True), np.int64)
 

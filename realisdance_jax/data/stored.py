@@ -6,7 +6,7 @@ reference frame in `tokens/`, so that any frames of a clip are as quick to read 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from realisdance_jax.utils.records import from_json
 INDEX = "dataset.json"
 FORMAT = 1
 SPLIT = "train"
+ENCODERS = ("vae", "image_encoder")
+"""Parts of the model of which a cache holds the results."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class StoredIndex:
     """`dataset.json`. names, frames: of each clip, in order. fingerprint: of all records.
 
     size: height and width of cached pictures. references: at most so many frames per clip have
-    tokens; 0 is all. encoder: hash of the weights that made a cache. skipped: clip and reason.
+    tokens; 0 is all. encoder: `encoder_name` of the weights that made a cache. skipped: clip and
+    reason.
     """
 
     format: int
@@ -41,6 +44,14 @@ class StoredIndex:
     references: int = 0
     encoder: str = ""
     skipped: dict[str, str] | None = None
+
+
+def encoder_name(hashes: Mapping[str, str]) -> str:
+    """What a cache calls the networks that made it, from the hashes of a weights folder's parts.
+
+    A folder's hash of a part is of its float32 tensors, so copies of it have the same name.
+    """
+    return " ".join(f"{name} {hashes.get(name, 'none')[:16]}" for name in ENCODERS)
 
 
 def is_stored(folder: str | Path) -> bool:

@@ -19,7 +19,7 @@ from realisdance_jax.data.catalogue import open_source
 from realisdance_jax.data.config import CONDITIONS, DANCER, DRAWN, SYNTHETIC, DataConfig
 from realisdance_jax.data.dancer_source import DancerSource, PackedSource
 from realisdance_jax.data.sources import ClipSource
-from realisdance_jax.data.stored import StoredIndex
+from realisdance_jax.data.stored import ENCODERS, StoredIndex, encoder_name
 from realisdance_jax.data.validation import Limits, Verdict, validate
 from realisdance_jax.models.compute import exact_products
 from realisdance_jax.models.dinov2 import DinoV2
@@ -37,14 +37,12 @@ class Networks:
 
     def __init__(self, folder: Path, chunk: int):
         manifest = read_manifest(folder)
-        for name in ("vae", "image_encoder"):
+        for name in ENCODERS:
             if name not in manifest.components:
                 raise UserError(f"{folder}: expected the component {name} for a cache, found none")
         mesh = make_mesh({"data": -1})
         self.chunk = -(-chunk // mesh.size) * mesh.size
-        self.name = " ".join(
-            f"{name} {manifest.components[name][:16]}" for name in ("vae", "image_encoder")
-        )
+        self.name = encoder_name(manifest.components)
         self._rows = NamedSharding(mesh, PartitionSpec("data"))
         everywhere = NamedSharding(mesh, PartitionSpec())
         self._vae = load_component(folder, manifest, "vae", sharding=everywhere)["params"]

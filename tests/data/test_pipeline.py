@@ -89,6 +89,18 @@ def test_a_clip_is_drawn_from_anew_each_time():
     assert len(hashes) > 8
 
 
+def test_the_hash_of_a_draw_knows_the_clip(flawed):
+    """Frames and crops alone are often alike: here there is one choice of them."""
+    one = dataclasses.replace(SMALL, batch=7, frames=9, stride=1, start=0, reference="first")
+    (batch,) = batches(one, 1)
+    assert len(set(batch["draw_hash"].tolist())) == 7
+    config = dataclasses.replace(flawed_config(flawed), start=0, fixed_gap=True, reference="first")
+    rows = [batches(config, 5, seed=1), batches(config, 5, seed=1)]
+    hashes = [[h for batch in part for h in batch["draw_hash"].tolist()] for part in rows]
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes[0])) == 40  # a clip, and again in place of one that is unreadable
+
+
 def test_mixtures_have_their_shares(tmp_path):
     write_folder(tmp_path, 2, frames=5)
     sources = ("synthetic", str(tmp_path))

@@ -12,13 +12,19 @@ import numpy as np
 import pytest
 
 from realisdance_jax.checkpoints.variables import abstract_component
-from realisdance_jax.checkpoints.weights import FORMAT, Manifest, save_component, write_manifest
+from realisdance_jax.checkpoints.weights import (
+    FORMAT,
+    Manifest,
+    read_manifest,
+    save_component,
+    write_manifest,
+)
 from realisdance_jax.data.builder import write_cached, write_encoded
 from realisdance_jax.data.cached import pack_conditions, unpack_conditions
 from realisdance_jax.data.catalogue import dataset_fingerprint, open_source
 from realisdance_jax.data.config import CONDITIONS, DataConfig
 from realisdance_jax.data.pipeline import make_batches
-from realisdance_jax.data.stored import read_index
+from realisdance_jax.data.stored import encoder_name, read_index
 from realisdance_jax.data.validation import Limits, Verdict, validate
 from realisdance_jax.models.config import DinoConfig, RealisDanceConfig, UNetConfig, VAEConfig
 from realisdance_jax.models.dinov2 import DinoV2
@@ -27,6 +33,7 @@ from realisdance_jax.prepare import make_parser
 from realisdance_jax.preparing.dataset import prepare_dataset
 from realisdance_jax.utils.errors import UserError
 from tests.data.folders import FRAMES, copy_clip, truncate, write_folder
+from tests.refusals import refusal
 
 SIZE = (32, 24)
 CONFIG = DataConfig(batch=2, frames=3, stride=2, size=SIZE)
@@ -250,7 +257,14 @@ def test_a_cache_holds_what_the_networks_make_of_the_pictures(folder, networks, 
     out = tmp_path / "out"
     options = ("--size", "32x24", "--cache", "--weights", weights, "--chunk", 5)
     run("--source", folder, "--out", out, *options)
-    assert read_index(out).encoder.startswith("vae ")
+    hashes = read_manifest(weights).components
+    with make_batches(dataclasses.replace(CONFIG, sources=(str(out),)), seed=5) as iterator:
+        iterator.check_encoder({"unet_main": "x", **hashes})
+        for name in hashes:
+            others = hashes | {name: "0" * 64}
+            text = refusal(iterator.check_encoder, others)
+            assert text.startswith(f"{out}: expected a cache made by the run's own networks (vae ")
+            assert encoder_name(others) in text
     (a,), (b,) = take(folder, 1), take(out, 1)
     posterior = jax.jit(VAE(TINY.vae).posterior)
     mean, std = posterior(
