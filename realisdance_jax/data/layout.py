@@ -114,7 +114,8 @@ def read_image_list(
         folder = _folder(fields[0], path)
         clips.append(
             _list_clip(
-                f"{path}: line {number}",
+                path,
+                number,
                 folder,
                 pictures,
                 conditions,
@@ -132,7 +133,8 @@ def _folder(name: str, path: Path) -> Path:
 
 
 def _list_clip(
-    where: str,
+    path: Path,
+    number: int,
     folder: Path,
     pictures: Sequence[str],
     conditions: Sequence[str],
@@ -141,14 +143,15 @@ def _list_clip(
     files = tuple(folder / picture for picture in pictures)
     for file in files:
         if _MARK not in file.as_posix():
-            raise UserError(f"{where}: expected a path with {_MARK}, found {file}")
+            raise UserError(f"{path}: line {number}: expected a path with {_MARK}, found {file}")
     places = {
         kind: tuple(_beside(file, kind, roots.get(kind, "")) for file in files)
         for kind in CONDITIONS
         if kind in conditions
     }
     keypoints = places.pop("dwpose", None)
-    return FileClip(f"{folder}/{pictures[0]}", files, places, keypoints)
+    # Without the folder, which may lie elsewhere tomorrow; a folder may have several lines.
+    return FileClip(f"line {number}: {pictures[0]}", files, places, keypoints)
 
 
 def _beside(file: Path, kind: str, root: str) -> Path:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from realisdance_jax.data.clips import Clip, FileClip
 from realisdance_jax.data.config import DataConfig
@@ -96,23 +96,37 @@ class FileSource(ClipSource):
         return len(media) if isinstance(media, tuple) else probe_video(media).frames
 
     def fingerprint(self) -> str:
-        """From the names and sizes of all files."""
+        """From the order, names and sizes of all files."""
         return hashed(line for clip in self.clips for line in _describe(clip))
 
 
-def _describe(clip: FileClip) -> Iterable[str]:
+def _describe(clip: FileClip) -> Iterator[str]:
     for stream, media in clip.streams.items():
         if isinstance(media, KeypointClip):
             continue
-        for file in media if isinstance(media, tuple) else (media,):
-            yield f"{clip.name} {stream} {Path(str(file)).name} {_size(str(file))}"
+        for name, size in _listed(media):
+            yield f"{clip.name} {stream} {name} {size}"
+
+
+def _listed(media: Any) -> Iterator[tuple[str, int]]:
+    """Names and sizes of a stream's files, named from the folder that holds them all."""
+    if isinstance(media, tuple):
+        files = [os.path.abspath(str(file)) for file in media]
+        common = os.path.commonpath([os.path.dirname(file) for file in files])
+        for file in files:
+            yield os.path.relpath(file, common), _size(file)
+    elif os.path.isdir(str(media)):
+        yield Path(media).name, 0
+        for entry in sorted(os.listdir(media)):
+            if not entry.startswith("."):
+                yield entry, _size(os.path.join(media, entry))
+    else:
+        yield Path(str(media)).name, _size(str(media))
 
 
 def _size(path: str) -> int:
-    """Bytes of a file, of the files in a folder, or -1."""
+    """Bytes of a file, or -1."""
     try:
-        if os.path.isdir(path):
-            return sum(entry.stat().st_size for entry in os.scandir(path))
         return os.stat(path).st_size
     except OSError:
         return -1

@@ -193,3 +193,52 @@ def test_bad_image_lists_are_one_line(image_list, tmp_path):
     ):
         bad.write_text(text)
         assert reason in refusal(lambda: read_image_list(bad, ["hamer"]))
+
+
+def fingerprint(source: Path, **options) -> str:
+    return open_source(str(source), DataConfig(size=(48, 64), **options)).fingerprint()
+
+
+def test_the_fingerprint_of_an_image_list_knows_no_place(image_list, tmp_path, monkeypatch):
+    """Neither where the data lie nor from where they are read; but the order of pictures."""
+
+    def of(path: Path) -> str:
+        return fingerprint(path, frames=1, smpl_root=str(path.parent / "smpl"))
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for part in ("set", "smpl", "list.txt"):
+        (shutil.copytree if part != "list.txt" else shutil.copy)(tmp_path / part, elsewhere / part)
+    first = of(image_list)
+    assert of(elsewhere / "list.txt") == first
+    monkeypatch.chdir(tmp_path)
+    assert of(image_list) == first
+    absolute = elsewhere / "absolute.txt"
+    absolute.write_text(image_list.read_text().replace("set/img", f"{elsewhere}/set/img"))
+    assert of(absolute) == first
+    source = open_source(str(absolute), DataConfig(size=(48, 64), frames=1, smpl_root="smpl"))
+    assert [source.name(n) for n in range(2)] == ["line 1: 1.png", "line 3: x.png"]
+    image_list.write_text(image_list.read_text().replace("1.png,2.png", "2.png,1.png"))
+    assert of(image_list) != first
+
+
+def test_the_fingerprint_knows_each_picture_of_a_folder(tmp_path):
+    """Whose sizes together stay the same when they are renamed or change places."""
+    film, smpl = (tmp_path / kind / "a" for kind in ("video", "smpl"))
+    for folder in (film, smpl):
+        folder.mkdir(parents=True)
+        for number in range(3):
+            (folder / f"{number}.png").write_bytes(b"x" * (number + 1))
+
+    def of() -> str:
+        return fingerprint(tmp_path, conditions=("smpl",))
+
+    first = of()
+    (film / ".hidden").touch()
+    assert of() == first
+    (film / "2.png").rename(film / "3.png")
+    renamed = of()
+    assert renamed != first
+    for old, new in (("0", "x"), ("1", "0"), ("x", "1")):
+        (film / f"{old}.png").rename(film / f"{new}.png")
+    assert of() not in (first, renamed)
