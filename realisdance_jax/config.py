@@ -91,6 +91,7 @@ def base_config(stage: int) -> ConfigDict:
                 "start": placeholder(int),
                 "fixed_gap": False,
                 "crop_scale": (1.0, 1.0),
+                "crop_ratio": placeholder(tuple),
                 "flip": 0.0,
                 "shuffle": True,
                 "max_unreadable": 0.05,

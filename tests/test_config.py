@@ -1,7 +1,10 @@
 """Every configuration with every variant makes the typed parts of the training step."""
 
+import ast
+import dataclasses
 import importlib.util
 import math
+import re
 from pathlib import Path
 
 import jax
@@ -16,8 +19,10 @@ from realisdance_jax.training.recipe import Recipe
 from realisdance_jax.training.step import LossConfig
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.records import from_json
+from tests.refusals import refusal
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 
 def get_config(path: Path, argument: str = ""):
@@ -118,3 +123,53 @@ def test_data_and_model_name_the_same_conditions():
 def test_unknown_variants_raise_with_the_nearest_name():
     with pytest.raises(UserError, match="did you mean 'smoke'"):
         get_config(CONFIGS[0], "smok")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("loss.drop", 1.5, "drop: expected 0 to 1, found 1.5"),
+        ("loss.drop", math.nan, "drop: expected 0 to 1, found nan"),
+        ("loss.shuffle", -0.1, "shuffle: expected 0 to 1, found -0.1"),
+        ("loss.snr_gamma", 0.0, "snr_gamma: expected above 0, found 0.0"),
+        ("optim.weight_decay", -1.0, "weight_decay: expected at least 0, found -1.0"),
+        ("optim.b1", 1.0, "b1: expected 0 or more and below 1, found 1.0"),
+        ("optim.b2", -0.5, "b2: expected 0 or more and below 1, found -0.5"),
+        ("data.frames", 33, "frames: expected 1 to 32 (model.motion.max_frames), found 33"),
+        ("data.frames", 0, "frames: expected at least 1, found 0"),
+    ],
+)
+def test_values_out_of_range_are_refused(key, value, expected):
+    config = get_config(CONFIGS[-1])
+    config.update_from_flattened_dict({key: value})
+    assert refusal(Recipe.of, config) == f"config.{key.split('.')[0]}: {expected}"
+
+
+def test_as_many_frames_as_the_motion_modules_know():
+    config = get_config(CONFIGS[-1])
+    config.data.frames = 32
+    assert Recipe.of(config).data.frames == 32
+
+
+def test_random_crops_have_a_key():
+    config = get_config(CONFIGS[-1])
+    assert Recipe.of(config).data.crop_ratio is None
+    config.data.crop_ratio = (0.75, 1.25)
+    assert Recipe.of(config).data.crop_ratio == (0.75, 1.25)
+
+
+def test_every_field_of_the_data_has_a_key():
+    """Or nobody could set it from the command line."""
+    fields = {field.name for field in dataclasses.fields(DataConfig)}
+    assert fields == set(get_config(CONFIGS[-1]).data.keys())
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_headers_say_what_a_configuration_is_for(path):
+    about = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    facts = dict(re.findall(r"^(\w+): +(\S.*)", about, re.MULTILINE))
+    assert list(facts) == ["Command", "Hardware", "Expect", "Variants"]
+    assert f"configs/{path.name}" in facts["Command"]
+    results = re.findall(r"benchmarks/results/[\w.]+\w", about)
+    assert all((ROOT / name).is_file() for name in results)
+    assert results or "not measured" in facts["Hardware"]

@@ -39,6 +39,16 @@ def check_batch(mesh: Mesh, batch: int, accumulate: int = 1) -> None:
         )
 
 
+def check_frames(mesh: Mesh, frames: int) -> None:
+    """Raise `UserError` unless the mesh axis `frames` divides the frames of an example.
+
+    Else every device of the axis would hold all of them, and do the same work.
+    """
+    ways = mesh.shape["frames"]
+    if frames % ways:
+        raise UserError(f"mesh: expected frames to divide data.frames = {frames}, found {ways}")
+
+
 def _ways(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 

@@ -14,7 +14,12 @@ from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.jaxpr_flops import count, total
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.parallel.mesh import make_mesh
-from realisdance_jax.parallel.shard import batch_sharding, parameter_shardings, replicated
+from realisdance_jax.parallel.shard import (
+    batch_sharding,
+    check_frames,
+    parameter_shardings,
+    replicated,
+)
 from realisdance_jax.sampling.arguments import step_shapes
 from realisdance_jax.sampling.programs import Guidance, make_window_step
 from realisdance_jax.training.program import batch_shapes, make_program
@@ -68,6 +73,7 @@ def sample_program(recipe: Recipe, devices: list[Any], frames: int) -> Planned:
     copies unless `fsdp` or `tensor` is above 1.
     """
     mesh = make_mesh(recipe.mesh, devices)
+    check_frames(mesh, frames)
     dtype, guidance = DTYPES[recipe.train.dtype], Guidance(3.5)
     model = RealisDance(recipe.model, Compute(dtype, recipe.train.attention, "none", mesh))
     plain = RealisDance(recipe.model, Compute(dtype, "xla"))

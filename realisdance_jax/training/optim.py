@@ -35,6 +35,11 @@ class OptimConfig:
     def __post_init__(self):
         if self.lr <= 0 or self.clip_norm <= 0 or self.accumulate < 1 or self.warmup_steps < 0:
             raise ValueError("lr and clip_norm must be above 0, accumulate >= 1, warmup_steps >= 0")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay: expected at least 0, found {self.weight_decay}")
+        for name in ("b1", "b2"):
+            if not 0 <= (decay := getattr(self, name)) < 1:
+                raise ValueError(f"{name}: expected 0 or more and below 1, found {decay}")
         if self.ema is not None and not 0 <= self.ema < 1:
             raise ValueError(f"ema must be in [0, 1), got {self.ema}")
 

@@ -25,6 +25,7 @@ from realisdance_jax.parallel.mesh import make_mesh
 from realisdance_jax.parallel.shard import (
     batch_sharding,
     check_batch,
+    check_frames,
     parameter_shardings,
     replicated,
 )
@@ -107,11 +108,12 @@ def make_program(recipe: Recipe, devices: list | None = None, cached: bool = Fal
     """The program of `recipe` on `devices` (all by default), which may be ones to compile for only.
 
     cached: whether batches carry DINOv2 tokens, so that dropped examples need those of a zero
-    picture. Raises `UserError` for a mesh or batch that does not divide, and for patterns that do
-    not cover the parameters.
+    picture. Raises `UserError` for a mesh, batch or clip that does not divide, and for patterns
+    that do not cover the parameters.
     """
     mesh = make_mesh(recipe.mesh, devices)
     check_batch(mesh, recipe.data.batch, recipe.optim.accumulate)
+    check_frames(mesh, recipe.data.frames)
     networks = Networks.of(recipe.model, recipe.schedule, recipe.compute(mesh))
     optimizer = make_optimizer(recipe.optim, recipe.train.steps)
     step = make_train_step(
@@ -215,4 +217,5 @@ def plain(program: Program) -> Program:
     train = dataclasses.replace(program.recipe.train, attention="xla", remat="none")
     recipe = dataclasses.replace(program.recipe, train=train, mesh={})
     cached = program.frozen.zero_tokens is not None
-    return make_program(recipe, jax.devices("cpu")[:1], cached)
+    # One of the program's own: a run may be restricted to a platform without CPUs.
+    return make_program(recipe, list(program.mesh.devices.flat[:1]), cached)

@@ -71,7 +71,7 @@ class Recipe:
         given, known = values["data"]["conditions"], values["model"]["pose"]["conditions"]
         if tuple(given) != tuple(known):
             raise UserError(f"config.data.conditions: expected the model's {known}, found {given}")
-        return cls(
+        recipe = cls(
             values["stage"],
             values["seed"],
             from_json(RealisDanceConfig, values["model"], "config.model"),
@@ -82,8 +82,24 @@ class Recipe:
             from_json(TrainConfig, values["train"], "config.train"),
             values["mesh"],
         )
+        _check_values(recipe)
+        return recipe
 
     def compute(self, mesh: Mesh) -> Compute:
         """How the networks run on `mesh`."""
         train = self.train
         return Compute(DTYPES[train.dtype], train.attention, train.remat, mesh, training=True)
+
+
+def _check_values(recipe: Recipe) -> None:
+    """Raise `UserError` for numbers that mean nothing, or that do not go together."""
+    loss, frames = recipe.loss, recipe.data.frames
+    for name in ("drop", "shuffle"):
+        if not 0 <= (share := getattr(loss, name)) <= 1:
+            raise UserError(f"config.loss: {name}: expected 0 to 1, found {share}")
+    if not loss.snr_gamma > 0:
+        raise UserError(f"config.loss: snr_gamma: expected above 0, found {loss.snr_gamma}")
+    motion = recipe.model.motion
+    if motion is not None and frames > motion.max_frames:
+        expected = f"1 to {motion.max_frames} (model.motion.max_frames)"
+        raise UserError(f"config.data: frames: expected {expected}, found {frames}")

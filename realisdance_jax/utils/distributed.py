@@ -26,8 +26,14 @@ def start_distributed(coordinator: str | None, processes: int, process: int) -> 
     """Initialise `jax.distributed`: by hand, by the cluster's own facts, or for one process alone.
 
     Always done, since without it a preemption signal kills instead of saving. JAX itself knows
-    clusters, some by environment variables, TPU VMs by asking a server.
+    clusters, some by environment variables, TPU VMs by asking a server. Raises `UserError` for a
+    number of processes without a coordinator, and for a process that is none of them.
     """
+    if coordinator is None and (processes, process) != (1, 0):
+        found = f"--processes {processes} --process {process}"
+        raise UserError(f"{found}: expected --coordinator HOST:PORT beside them, found none")
+    if not 0 <= process < processes:
+        raise UserError(f"--process: expected 0 to {processes - 1}, found {process}")
     if coordinator is not None:
         jax.distributed.initialize(coordinator, processes, process)
         return

@@ -14,12 +14,14 @@ from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.models.jaxpr_flops import count, total
 from realisdance_jax.parallel.rules import ACTIVATION_RULES, LOGICAL_AXES
 from realisdance_jax.parallel.shard import SMALL as WHOLE
+from realisdance_jax.planning.programs import sample_program
 from realisdance_jax.planning.report import shard_bytes, whole_bytes
-from realisdance_jax.training.program import batch_shapes, make_program
+from realisdance_jax.training.program import batch_shapes, make_program, plain
 from realisdance_jax.training.recipe import Recipe
 from realisdance_jax.training.work import step_flops
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.tree import unflatten
+from tests.refusals import refusal
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -177,6 +179,22 @@ def test_mesh_and_batch_must_fit():
         make_program(dataclasses.replace(tiny(2, data=-1), data=_batch(tiny(2), 6)))
     with pytest.raises(UserError, match="make 8 devices"):
         make_program(tiny(2, data=3))
+    for mesh in ({"data": 2, "frames": 4}, {"data": 2, "frames": -1}):
+        text = refusal(make_program, tiny(2, **mesh))
+        assert text == "mesh: expected frames to divide data.frames = 2, found 4"
+    text = refusal(sample_program, tiny(2, data=2, frames=4), jax.devices(), 2)
+    assert text == "mesh: expected frames to divide data.frames = 2, found 4"
+
+
+def test_work_is_counted_where_there_is_no_cpu(tiny_program, monkeypatch):
+    """As with JAX_PLATFORMS=cuda: on a device of the program."""
+
+    def refuse(*platform: str) -> list:
+        raise RuntimeError(f"Unknown backend {platform}")
+
+    monkeypatch.setattr(jax, "devices", refuse)
+    counted = plain(tiny_program)
+    assert list(counted.mesh.devices.flat) == list(tiny_program.mesh.devices.flat[:1])
 
 
 def _batch(of: Recipe, size: int):

@@ -92,6 +92,22 @@ def test_one_of_several_hosts_ends_at_once(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: of two\n"
 
 
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ((None, 4, 2), "--processes 4 --process 2: expected --coordinator HOST:PORT beside them"),
+        ((None, 2, 0), "--processes 2 --process 0: expected --coordinator"),
+        ((None, 1, 1), "--processes 1 --process 1: expected --coordinator"),
+        (("host:1", 4, 4), "--process: expected 0 to 3, found 4"),
+        (("host:1", 4, -1), "--process: expected 0 to 3, found -1"),
+    ],
+)
+def test_half_of_what_processes_need_is_refused(monkeypatch, call, expected):
+    """Or each of them would train alone, into the same folder."""
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args: pytest.fail("began"))
+    assert refusal(start_distributed, *call).startswith(expected)
+
+
 def directives(script: Path) -> dict[str, str]:
     """Options that sbatch reads in a script."""
     lines = [line.split(maxsplit=1) for line in script.read_text("utf-8").splitlines()]

@@ -8,6 +8,7 @@ from absl import flags
 
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.flags import config_flag, parse_flags
+from tests.refusals import refusal
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "stage2.py")
 
@@ -45,6 +46,21 @@ def test_an_unknown_key(monkeypatch, word, expected, variant):
         with pytest.raises(UserError) as raised:
             parsed(monkeypatch, *call)
         assert str(raised.value).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("--config.optim.lr=fast", "fast"),
+        ("--config.data.batch=2.5", "2.5"),
+        ("--config.data.shuffle=perhaps", "perhaps"),
+        ("--config.data.size=64", "64"),
+    ],
+)
+def test_a_wrong_type(monkeypatch, word, value):
+    """One line that names the value, and no traceback."""
+    line = refusal(parsed, monkeypatch, "--config", CONFIG, word)
+    assert value in line
 
 
 def test_overrides_arrive(monkeypatch):
