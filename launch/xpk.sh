@@ -6,4 +6,4 @@ set -euo pipefail
 exec xpk workload create --cluster "$CLUSTER" --workload "${NAME:-realisdance}" \
     --tpu-type "$TPU_TYPE" --num-slices "${SLICES:-1}" --max-restarts "${RESTARTS:-100}" \
     --docker-image "$IMAGE" \
-    --command "python -m realisdance_jax.train $(printf '%q ' "$@") --preempt-exit-code=1"
+    --command "${PYTHON:-python} -m realisdance_jax.train $(printf '%q ' "$@") --preempt-exit-code=1"

@@ -1,7 +1,8 @@
 """Will it run on my hardware? `python -m realisdance_jax.plan --config C --topology v5e:4x4`.
 
 Compiles the whole train step (or, with --sample, the sampler's step) with the real compiler of a
-TPU or GPU that need not be there. Answers are kept by configuration, so that asking again is free.
+TPU or GPU that need not be there. Answers are kept by configuration and code, so that asking again
+is free.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from typing import Any
 
 from absl import flags
 
+import realisdance_jax
 from realisdance_jax.planning.programs import Planned, sample_program, train_program
 from realisdance_jax.planning.report import compiled_figures, markdown, quick_figures
 from realisdance_jax.planning.topology import Topology, parse_topology, prepare_compilers
@@ -48,7 +50,8 @@ def answer_for(config: dict, recipe: Recipe, topology: Topology) -> dict[str, An
     compared = {key: value for key, value in config.items() if key not in ("seed", "stage")}
     key = json.dumps([compared, topology.name, what, QUICK.value, topology.compiler])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    stored = cache_folder("plan") / f"{digest}.json"
+    sources = source_hash()
+    stored = cache_folder("plan") / f"{digest}-{sources}.json"
     if stored.is_file() and not FRESH.value:
         return json.loads(stored.read_text("utf-8"))
     planned = _planned(recipe, topology)
@@ -57,6 +60,7 @@ def answer_for(config: dict, recipe: Recipe, topology: Topology) -> dict[str, An
         "topology": topology.name,
         "compiler": topology.compiler,
         "config_hash": digest,
+        "package": f"realisdance_jax {realisdance_jax.__version__} (sources {sources})",
         "command": " ".join(["python -m realisdance_jax.plan", *_words()]),
         "settings": f"{train.dtype}, attention {train.attention}, remat {train.remat}",
         **quick_figures(planned),
@@ -67,6 +71,19 @@ def answer_for(config: dict, recipe: Recipe, topology: Topology) -> dict[str, An
     with atomic_output(stored) as partial:
         partial.write_text(json.dumps(answer, indent=1) + "\n", "utf-8")
     return answer
+
+
+def source_hash(folder: Path = Path(realisdance_jax.__file__).parent) -> str:
+    """Short hash of all Python files below `folder`: an answer is only of the code it was made by.
+
+    Versions do not suffice, since a checkout changes between them.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(folder).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:12]
 
 
 def _words() -> list[str]:
@@ -89,6 +106,8 @@ def main() -> None:
     parse_flags(FLAGS, __doc__)
     if CONFIG.value is None or TOPOLOGY.value is None:
         raise UserError("expected --config FILE and --topology KIND:SHAPE")
+    if SAMPLE.value and CACHED.value:
+        raise UserError("--cached: expected without --sample, which reads no training data")
     prepare_compilers()
     recipe = Recipe.of(CONFIG.value)
     topology = parse_topology(TOPOLOGY.value, QUICK.value)

@@ -48,10 +48,12 @@ def _placed(sizes: list[int], devices: Sequence[Any]) -> np.ndarray:
     """Devices such that axes follow the links between chips.
 
     An axis of the mesh may take a part of an axis of chips: else most sizes would be refused on a
-    TPU. Of several slices only `data`, whose traffic is least, crosses from one to another.
+    TPU. Of several slices only `data`, whose traffic is least, crosses from one to another. A GPU's
+    slice is its host: other axes may cross hosts, but where `data` can, they do not.
     """
     slices = len({getattr(device, "slice_index", 0) for device in devices})
-    if slices == 1:
+    on_gpus = all(device.platform in ("gpu", "cuda", "rocm") for device in devices)
+    if slices == 1 or (on_gpus and sizes[0] % slices):
         return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
     if sizes[0] % slices:
         raise UserError(f"mesh: expected data to divide by {slices} slices, found {sizes[0]}")

@@ -35,7 +35,8 @@ ACTIVATION_RULES: dict[str, tuple[str, ...]] = {
     "heads": ("tensor",),
 }
 """Axis of an activation -> mesh axes. Spatial layers spread frames, so that one clip can live on
-several chips; temporal layers, which need all frames of a pixel, spread pixels over the same."""
+several chips; temporal layers, which need all frames of a pixel, spread pixels over the same when
+sampling. In training the compiler places pixels: see `Compute.spec` in models/compute.py."""
 
 
 def activation_spec(names: Sequence[str | None], shape: Sequence[int], mesh: Mesh) -> PartitionSpec:

@@ -136,8 +136,8 @@ def markdown(answer: dict[str, Any]) -> str:
     lines = [
         f"## {answer['program']} on {answer['topology']}",
         "",
-        f"`{answer['command']}`, {answer['compiler']}, configuration {answer['config_hash']}, mesh "
-        f"{axes}, {answer['settings']}.",
+        f"`{answer['command']}`, {answer['package']}, {answer['compiler']}, configuration "
+        f"{answer['config_hash']}, mesh {axes}, {answer['settings']}.",
         "",
         "| component | parameters | bytes | per chip |",
         "|---|---:|---:|---:|",

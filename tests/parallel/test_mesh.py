@@ -73,7 +73,19 @@ def test_only_data_crosses_between_slices():
     assert np.all(slices == np.arange(2).reshape(2, 1, 1, 1))
     assert set(mesh.devices.flat) == set(GPUS)
     with pytest.raises(UserError, match="data to divide by 2 slices, found 1"):
-        make_mesh({"fsdp": 8}, GPUS)
+        make_mesh({"fsdp": 32}, pod("TPU v5 lite", (4, 4, 1), 2))
+
+
+@pytest.mark.parametrize("shape", [{"fsdp": 8}, {"data": 1, "frames": 2, "fsdp": 4}])
+def test_axes_may_cross_gpu_hosts(shape):
+    """Which JAX calls slices; `plan` says of such meshes whether they fit. Host by host."""
+    mesh = make_mesh(shape, GPUS)
+    assert list(mesh.devices.flat) == GPUS
+
+
+def test_one_chip_of_many_is_a_mesh():
+    for chip in pod("TPU v5 lite", (4, 4, 1))[5:7]:
+        assert make_mesh({}, [chip]).devices.item() == chip
 
 
 @pytest.mark.parametrize("kind", ["TPU v5 lite", "TPU v6 lite", "TPU v5p", "TPU v4"])

@@ -9,12 +9,17 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+import realisdance_jax.plan as plan_program
+from realisdance_jax import __version__
 from realisdance_jax.parallel.devices import chip_of
 from realisdance_jax.parallel.mesh import make_mesh
+from realisdance_jax.plan import source_hash
 from realisdance_jax.planning.gpu_target import GPUS, target_config
 from realisdance_jax.planning.programs import sample_program, train_program
 from realisdance_jax.planning.report import (
     collectives,
+    compiled_figures,
+    markdown,
     quick_figures,
     roofline,
     shard_bytes,
@@ -22,6 +27,7 @@ from realisdance_jax.planning.report import (
 )
 from realisdance_jax.planning.topology import Topology, parse_topology
 from realisdance_jax.utils.errors import UserError
+from tests.commands import run_program
 from tests.e2e.train_call import ROOT, STAGE, environment
 from tests.training.test_program import tiny
 
@@ -63,6 +69,88 @@ def test_an_answer(answers):
 def test_the_second_answer_is_remembered(answers):
     assert "compiling" in answers[1].stderr
     assert "compiling" not in answers[2].stderr
+
+
+def test_an_answer_names_the_code_it_is_of(answers):
+    answer, _, _, page = answers
+    assert answer["package"] == f"realisdance_jax {__version__} (sources {source_hash()})"
+    assert answer["package"] in page
+
+
+def test_other_code_has_another_hash(tmp_path):
+    hashes = {source_hash(tmp_path)}
+    for name, text in (("a.py", "x = 1"), ("a.py", "x = 2"), ("b.py", ""), ("notes.md", "x")):
+        (tmp_path / name).write_text(text)
+        hashes.add(source_hash(tmp_path))
+    assert len(hashes) == 4  # notes are no code
+    (tmp_path / "b.py").rename(tmp_path / "c.py")
+    assert source_hash(tmp_path) not in hashes
+
+
+ASKED = ("--config", f"{ROOT}/configs/stage2.py:smoke", "--topology", "v5e:2x2")
+
+
+@pytest.fixture
+def stand_in(monkeypatch, tmp_path):
+    """`plan` without compilers, on two devices that are not there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(plan_program, "prepare_compilers", lambda: None)
+    topology = parse_topology("v5e:2x2", quick=True)
+    monkeypatch.setattr(plan_program, "parse_topology", lambda *options: topology)
+    planned = train_program(tiny(2, data=2, fsdp=2), topology.devices, False)
+    monkeypatch.setattr(plan_program, "_planned", lambda *options: planned)
+    # Each call parses its own flags.
+    for flag in ("config", "topology", "sample", "cached", "quick", "fresh"):
+        plan_program.FLAGS[flag].unparse()
+    yield
+    for flag in ("config", "topology", "sample", "cached", "quick", "fresh"):
+        plan_program.FLAGS[flag].unparse()
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize(("fits", "code"), [(True, 0), (None, 0), (False, 1)])
+def test_the_exit_code_says_whether_it_fits(monkeypatch, capfd, fits, code):
+    figures = {"fits": fits, "refusal": "out of memory", "compile_seconds": 1.0}
+    monkeypatch.setattr(plan_program, "compiled_figures", lambda *options: figures)
+    ended = run_program(plan_program.main, ASKED, monkeypatch, capfd)
+    assert ended.code == code, ended.err
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_sampler_has_no_training_data(monkeypatch, capfd):
+    ended = run_program(plan_program.main, (*ASKED, "--sample", "--cached"), monkeypatch, capfd)
+    assert ended.refusal.startswith("error: --cached: expected without --sample")
+
+
+class Refusing:
+    """A program that no compiler has the memory for, or that breaks one."""
+
+    def __init__(self, message: str):
+        self.message = message
+
+    def lower(self):
+        return self
+
+    def compile(self):
+        raise jax.errors.JaxRuntimeError(self.message)
+
+
+def test_a_compiler_out_of_memory_is_an_answer():
+    topology = parse_topology("v5e:2x2", quick=True)
+    message = (
+        "RESOURCE_EXHAUSTED: Ran out of memory\nin memory space hbm. Used 20G of 15G." + "x" * 999
+    )
+    found = compiled_figures(Refusing(message), topology)
+    assert found["fits"] is False
+    assert found["refusal"].startswith("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm.")
+    assert len(found["refusal"]) == 300
+    assert found["compile_seconds"] >= 0
+    planned = train_program(tiny(2, data=2, fsdp=2), topology.devices, False)
+    names = ("topology", "command", "package", "compiler", "config_hash", "settings")
+    page = markdown({**dict.fromkeys(names, "x"), **quick_figures(planned), **found})
+    assert "fits: **no**. The compiler says: RESOURCE_EXHAUSTED" in page
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        compiled_figures(Refusing("INTERNAL: broken"), topology)
 
 
 def test_quick_does_not_compile(tmp_path):
