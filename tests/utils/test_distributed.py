@@ -143,6 +143,22 @@ def test_slurm_requeues_a_preempted_job(tmp_path, code):
     assert done.returncode == (0 if code == 99 else code)
 
 
+@pytest.mark.parametrize("python", [None, ".venv/bin/python"])
+def test_gke_runs_the_python_of_the_image_or_another(tmp_path, python):
+    """With an xpk that writes down how it is called."""
+    program = tmp_path / "xpk"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/calls\n')
+    program.chmod(0o755)
+    found = {name: value for name, value in os.environ.items() if name != "PYTHON"}
+    found |= {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    found |= {"CLUSTER": "c", "TPU_TYPE": "v5litepod-16", "IMAGE": "i"}
+    found |= {"PYTHON": python} if python else {}
+    subprocess.run(["bash", LAUNCH / "xpk.sh", "--workdir", "a b"], env=found, check=True)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    start = f"{python or 'python'} -m realisdance_jax.train --workdir a\\ b "
+    assert calls[calls.index("--command") + 1] == f"{start} --preempt-exit-code=1"
+
+
 @pytest.mark.parametrize("value", ["gs://bucket/run", "s3://b/x", "file:///tmp/x"])
 def test_addresses_are_no_folders(value):
     line = refusal(local_path, "--workdir", value)
