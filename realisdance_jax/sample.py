@@ -23,7 +23,7 @@ from realisdance_jax.sampling.config import SampleConfig, Uncond
 from realisdance_jax.sampling.exported import read_programs, write_programs
 from realisdance_jax.sampling.memory import Fitted
 from realisdance_jax.sampling.output import load_latents, save_latents, write_outputs
-from realisdance_jax.sampling.pipeline import DTYPES, Pipeline, export_target
+from realisdance_jax.sampling.pipeline import DTYPES, Pipeline, export_target, sampling_mesh
 from realisdance_jax.sampling.sampler import animate, check_config, load
 from realisdance_jax.sampling.speed import SPEEDS, describe
 from realisdance_jax.sampling.targets import check_folder, check_output, check_outputs
@@ -262,10 +262,10 @@ def main() -> None:
     dtype = options.dtype or SPEEDS[options.speed].dtype(jax.devices()[0])
     print(f"speed {options.speed}: {describe(config, dtype)}")
     share = options.devices_per_window
+    target = export_target(manifest, dtype, sampling_mesh(share))
+    stored = read_programs(options.exported, target) if options.exported else None
     pipeline = load(weights, dtype, devices_per_window=share, offload=options.offload)
-    target = export_target(manifest, dtype, pipeline.mesh)
-    if options.exported:
-        stored = read_programs(options.exported, target)
+    if stored:
         pipeline = replace(pipeline, stored=stored, compiled={})
     if options.export:
         pipeline = replace(pipeline, recorded={}, compiled={})

@@ -8,13 +8,14 @@ follow from what the file was made for.
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.export
+import jax.numpy as jnp
 
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import atomic_output
@@ -32,6 +33,7 @@ class Target:
     model: str
     dtype: str
     platform: str
+    device_kind: str
     devices: int
     devices_per_window: int
     package: str
@@ -66,6 +68,21 @@ def export_program(jitted: Any, *inputs: Any) -> jax.export.Exported:
     """`jitted`, traced and lowered for `inputs`."""
     checks = [jax.export.DisabledSafetyCheck.custom_call(kernel) for kernel in KERNELS]
     return jax.export.export(jitted, disabled_checks=checks)(*inputs)
+
+
+def used_only(exported: jax.export.Exported) -> Callable[..., Any]:
+    """`exported.call` for `jax.jit`, which then sends the devices only what the program uses.
+
+    `call` itself binds all arguments, so that weights resting on the host would be sent each time.
+    """
+    used = set(exported.module_kept_var_idx)
+
+    def call(*args: Any) -> Any:
+        leaves, tree = jax.tree.flatten(args)
+        leaves = [x if i in used else jnp.zeros(x.shape, x.dtype) for i, x in enumerate(leaves)]
+        return exported.call(*jax.tree.unflatten(tree, leaves))
+
+    return call
 
 
 def write_programs(file: Path, target: Target, programs: Mapping[str, Any]) -> None:

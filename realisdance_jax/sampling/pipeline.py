@@ -22,7 +22,13 @@ from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.models.vae import VAE
 from realisdance_jax.parallel.mesh import make_mesh
-from realisdance_jax.sampling.exported import Stored, Target, export_program, program_name
+from realisdance_jax.sampling.exported import (
+    Stored,
+    Target,
+    export_program,
+    program_name,
+    used_only,
+)
 from realisdance_jax.shapes import Array
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.records import to_json
@@ -102,7 +108,7 @@ class Pipeline:
         inputs: all beside the weights. out: how results are spread; None leaves it to the compiler.
         """
         if self.stored:
-            program = self.stored.find(program_name(kind, inputs)).call
+            program = used_only(self.stored.find(program_name(kind, inputs)))
         return jax.jit(program) if out is None else jax.jit(program, out_shardings=out)
 
     def record(self, kind: str, jitted: Any, arguments: tuple, inputs: Any) -> None:
@@ -116,15 +122,22 @@ class Pipeline:
 def export_target(manifest: Manifest, dtype: str, mesh: Mesh) -> Target:
     """What the programs of a pipeline are made for."""
     model = json.dumps(to_json(manifest.model), sort_keys=True).encode()
+    device = mesh.devices.flat[0]
     return Target(
         hashlib.sha256(model).hexdigest()[:16],
         dtype,
-        mesh.devices.flat[0].platform,
+        device.platform,
+        device.device_kind,
         mesh.size,
         mesh.shape["frames"],
         realisdance_jax.__version__,
         jax.__version__,
     )
+
+
+def sampling_mesh(devices_per_window: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """The mesh of `load`. Raises `UserError` when `devices_per_window` does not divide it."""
+    return make_mesh({"data": -1, "frames": devices_per_window}, devices)
 
 
 def load(
@@ -156,7 +169,7 @@ def load(
         if name not in manifest.components:
             hint = f"convert again with {option}"
             raise UserError(f"{folder}: expected the component {name}, found none ({hint})")
-    mesh = make_mesh({"data": -1, "frames": devices_per_window}, devices)
+    mesh = sampling_mesh(devices_per_window, devices)
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def component(name: str, kind: Any = jnp.float32) -> dict:

@@ -161,6 +161,13 @@ def test_exported_programs_trace_no_network(run, latents, tmp_path, monkeypatch)
     assert "found both" in run("--export", file, "--exported", file).refusal
 
 
+def test_stored_programs_are_looked_at_before_weights(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(sample, "load", lambda *args, **options: pytest.fail("loaded"))
+    for file in (tmp_path / "absent.zip", tmp_path / "damaged.zip"):
+        assert f"error: {file}: expected programs that" in run("--exported", file).refusal
+        (tmp_path / "damaged.zip").write_bytes(b"PK")
+
+
 @pytest.mark.parametrize("using", [("dwpose",), ("hamer", "smpl")], ids="+".join)
 def test_absent_conditions_are_black_and_said(run, tmp_path, using):
     ended = run(using=using)

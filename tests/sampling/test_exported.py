@@ -86,6 +86,24 @@ def stored(tmp_path):
     return file, run
 
 
+def test_weights_that_a_program_does_not_use_stay_on_the_host(tmp_path):
+    """As of programs that are traced: the compiled one takes only what it uses."""
+    run = pipeline(1, recorded={})
+    weights = {"scale": np.ones(4, np.float32), "idle": np.ones(1000, np.float32)}
+    arguments = weights, np.ones(4, np.float32)
+
+    def program(weights, x):
+        return weights["scale"] * x
+
+    run.record("product", jax.jit(program), arguments, arguments[1:])
+    file = tmp_path / "programs.zip"
+    write_programs(file, target(run), run.recorded or {})
+    again = pipeline(1, stored=read_programs(file, target(run)))
+    compiled = again.jitted("product", program, arguments[1:]).lower(*arguments).compile()
+    assert compiled.memory_analysis().argument_size_in_bytes == 2 * 4 * 4
+    np.testing.assert_array_equal(compiled(*arguments), np.ones(4))
+
+
 def test_programs_for_something_else(stored):
     file, run = stored
     other = Manifest(1, RealisDanceConfig(motion=MotionConfig()))
@@ -93,6 +111,10 @@ def test_programs_for_something_else(stored):
         (target(run, "bfloat16"), "dtype: expected programs for bfloat16, found 'float32'"),
         (target(run, manifest=other), "model: expected programs for "),
         (target(pipeline(2)), "devices: expected programs for 2, found 1"),
+        (
+            dataclasses.replace(target(run), device_kind="NVIDIA A100"),
+            "device kind: expected programs for NVIDIA A100, found 'cpu'",
+        ),
         (dataclasses.replace(target(run), jax="9.9"), "jax: expected programs for 9.9, found "),
     ):
         with pytest.raises(UserError) as caught:
