@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import MotionConfig, RealisDanceConfig
 from realisdance_jax.models.jaxpr_flops import KINDS, LAYERS, OTHER, Operation, count, total
 from realisdance_jax.models.realisdance import RealisDance
@@ -46,7 +47,7 @@ OFFICIAL = {
 def model_counts() -> dict[str, list[Operation]]:
     """Operations of every piece of the full-size video model, for one window of one clip."""
     config = RealisDanceConfig(motion=MotionConfig())
-    model = RealisDance(config)
+    model = RealisDance(config, Compute(attention="xla"))
 
     def shape(*axes: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(axes, dtype)

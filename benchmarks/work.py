@@ -10,6 +10,7 @@ from benchmarks.presets import Preset
 from realisdance_jax.checkpoints.variables import ALL_COMPONENTS, abstract_component
 from realisdance_jax.checkpoints.weights import merge
 from realisdance_jax.data.transforms import dino_size
+from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.jaxpr_flops import count, total
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
@@ -31,7 +32,9 @@ class Work:
 
     def __init__(self, preset: Preset):
         config, self._found = preset.model, 0
-        model = RealisDance(config)
+        # Inside the kernels that `auto` takes, operations cannot be counted.
+        compute = Compute(attention="xla")
+        model = RealisDance(config, compute)
         parts = {name: dict(abstract_component(config, name)) for name in ALL_COMPONENTS}
         variables = merge(*(parts[name] for name in COMPONENTS))
 
@@ -42,7 +45,7 @@ class Work:
         height, width = preset.size
         channels = 3 * len(config.pose.conditions)
         picture, image = _shape(1, height, width, 3), _shape(1, *dino_size(preset.size), 3)
-        dino = count(DinoV2(config.dino).apply, parts["image_encoder"], image)
+        dino = count(DinoV2(config.dino, compute).apply, parts["image_encoder"], image)
         vae = count(VAE(config.vae).encode, parts["vae"]["params"], picture)
         self.encoders = total(dino[0]) + total(vae[0])
         tokens, latents = dino[1], vae[1]

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.extend.core import Jaxpr, JaxprEqn
 
+from realisdance_jax.models.jaxpr_memory import inner_jaxprs
 from realisdance_jax.models.realisdance import COMPONENTS
 
 KINDS = ("convolution", "matmul", "attention")
@@ -67,18 +68,10 @@ def _convolution(eqn: Any) -> tuple[str, int]:
     return "convolution", 2 * out.size * math.prod(kernel) // kernel[features]
 
 
-def _inner(value: Any) -> list[Jaxpr]:
-    if isinstance(value, ClosedJaxpr):
-        return [value.jaxpr]
-    if isinstance(value, Jaxpr):
-        return [value]
-    return [j for v in value for j in _inner(v)] if isinstance(value, list | tuple) else []
-
-
 def _nested(eqn: JaxprEqn, path: str, times: int) -> Iterator[Operation]:
     """Operations inside a call, loop or branch."""
     name = eqn.primitive.name
-    inner = [list(operations(j, path, times)) for v in eqn.params.values() for j in _inner(v)]
+    inner = [list(operations(j, path, times)) for v in eqn.params.values() for j in inner_jaxprs(v)]
     if name == "cond":
         yield from max(inner, key=lambda branch: sum(op.flops for op in branch))
         return

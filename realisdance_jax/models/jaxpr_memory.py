@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 
 def tree_bytes(tree: Any) -> int:
@@ -23,18 +23,22 @@ def _size(shaped: Any) -> int:
     return math.prod(shaped.shape) * shaped.dtype.itemsize
 
 
-def _inner(value: Any) -> list[Jaxpr]:
+def inner_jaxprs(value: Any) -> list[Jaxpr]:
+    """All of a parameter of an operation: bodies of calls, loops and branches."""
     if isinstance(value, ClosedJaxpr):
         return [value.jaxpr]
     if isinstance(value, Jaxpr):
         return [value]
-    return [j for v in value for j in _inner(v)] if isinstance(value, list | tuple) else []
+    if not isinstance(value, list | tuple):
+        return []
+    return [body for part in value for body in inner_jaxprs(part)]
 
 
 def peak_of(jaxpr: Jaxpr) -> int:
     """Bytes of what lives at once, results included, arguments and constants not.
 
-    Calls, loops and branches need what their body needs beyond what they return.
+    Calls and branches need what their body needs, whose results are theirs. Loops need their
+    results beside that, and what a turn of a scan is given of its inputs.
     """
     last = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in eqn.invars if not _literal(v)}
     last |= {v: len(jaxpr.eqns) for v in jaxpr.outvars if not _literal(v)}
@@ -42,14 +46,24 @@ def peak_of(jaxpr: Jaxpr) -> int:
     peak = 0
     for i, eqn in enumerate(jaxpr.eqns):
         made = {v: _size(v.aval) for v in eqn.outvars}
-        inner = [peak_of(body) for value in eqn.params.values() for body in _inner(value)]
-        most = max([sum(made.values()), *inner])
-        peak = max(peak, sum(live.values()) + most)
+        peak = max(peak, sum(live.values()) + _most(eqn, sum(made.values())))
         live |= {v: size for v, size in made.items() if v in last}
         for v in {v for v in eqn.invars if not _literal(v)}:
             if last[v] == i:
                 live.pop(v, None)
     return peak
+
+
+def _most(eqn: JaxprEqn, made: int) -> int:
+    """Bytes while one operation runs that makes `made` bytes."""
+    bodies = [body for value in eqn.params.values() for body in inner_jaxprs(value)]
+    inner = max(map(peak_of, bodies), default=0)
+    name = eqn.primitive.name
+    if name == "scan":
+        whole = eqn.params["num_consts"] + eqn.params["num_carry"]
+        given = sum(_size(v.aval) for v in bodies[0].invars[whole:])
+        return made + given + inner
+    return made + inner if name == "while" else max(made, inner)
 
 
 def _literal(v: Any) -> bool:

@@ -14,6 +14,7 @@ from einops import rearrange
 
 from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.parts import Part
+from realisdance_jax.parallel.devices import is_ampere_or_later
 from realisdance_jax.shapes import Array
 
 FLASH_BLOCK = 768
@@ -27,8 +28,11 @@ SPLASH_QUERIES = 8192
 
 
 def cudnn_fits(compute: Compute, width: int) -> bool:
-    """Half precision, head width a multiple of 8 up to 128, or 256 from Hopper on."""
+    """NVIDIA GPUs since Ampere, half precision, head width a multiple of 8 up to 128, or 256 from
+    Hopper on."""
     if jnp.dtype(compute.dtype) not in (jnp.bfloat16, jnp.float16) or width % 8:
+        return False
+    if not is_ampere_or_later(_first_device(compute)):
         return False
     return width <= (256 if _hopper_or_later(compute) else 128)
 
@@ -37,8 +41,12 @@ def _hopper_or_later(compute: Compute) -> bool:
     """JAX asks the GPU itself, so that a program for absent ones is held to the lower limit."""
     if jax.default_backend() != "gpu":
         return False
-    device = jax.devices()[0] if compute.mesh is None else compute.mesh.devices.flat[0]
-    return any(name in device.device_kind for name in ("H100", "H200", "GH200", "B200", "GB200"))
+    kind = _first_device(compute).device_kind
+    return any(name in kind for name in ("H100", "H200", "GH200", "B200", "GB200"))
+
+
+def _first_device(compute: Compute) -> Any:
+    return jax.devices()[0] if compute.mesh is None else compute.mesh.devices.flat[0]
 
 
 def cudnn_rows(q: Array, k: Array, v: Array, own: int, seen: Array | None) -> Array:

@@ -1,6 +1,8 @@
 """What accelerators can do at best, from their data sheets (dense bfloat16, no sparsity)."""
 
+import re
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -40,3 +42,16 @@ def chip_of(device_kind: str) -> Chip | None:
     kind = device_kind.lower()
     name = next((name for part, name in _KINDS if part in kind), None)
     return next((chip for chip in CHIPS if chip.name == name), None)
+
+
+def is_ampere_or_later(device: Any) -> bool:
+    """Whether `device` is an NVIDIA GPU of compute capability 8.0 at least: with bfloat16 and the
+    fused attention of cuDNN. One that is only compiled for goes by its name."""
+    if device.platform not in ("gpu", "cuda"):
+        return False
+    said = getattr(device, "compute_capability", None)
+    if said is None:
+        # All GPUs of the table are.
+        return chip_of(getattr(device, "device_kind", "")) is not None
+    # AMD's are called such as gfx90a.
+    return re.fullmatch(r"\d+\.\d+", str(said)) is not None and float(said) >= 8

@@ -2,8 +2,8 @@
 
 Once per clip: K/V of reference and image tokens. Once per frame: pose features, kept on the host
 and sent to the devices window by window, so that of a long clip they hold latents only. Once per
-distinct batch of windows, shared by both branches: the pose guidance, kept for the steps to come as
-far as `GUIDANCE_BYTES` go.
+distinct window (where several devices share a batch: per distinct batch), shared by both branches:
+the pose guidance, kept for the steps to come as far as `GUIDANCE_BYTES` go.
 """
 
 import time
@@ -59,9 +59,10 @@ def window_poses(
 ) -> Callable[[np.ndarray], Pose]:
     """What gives the pose of a batch of windows with the index `w s`: their guidance.
 
-    That is made of features sent from the host; the guidance of windows that come more than once is
-    kept, while there is room. With a cache off, `make_window_step` makes it.
+    That is made of features sent from the host, on one device window by window, and kept, while
+    there is room, if it is used again. With a cache off, `make_window_step` makes it.
     """
+    size = window_batch if pipeline.mesh.shape["data"] > 1 else 1
     by_window = NamedSharding(pipeline.mesh, PartitionSpec("data"))
 
     def sent(index: np.ndarray) -> Array:
@@ -70,10 +71,10 @@ def window_poses(
     if not (caches.pose and caches.guidance):
         return sent
     steps = range(len(plan.index))
-    uses = Counter(index.tobytes() for i in steps for index, _ in plan.batches(i, window_batch))
+    uses = Counter(index.tobytes() for i in steps for index, _ in plan.batches(i, size))
     kept: dict[bytes, tuple[Array, ...]] = {}
 
-    def guidance(index: np.ndarray) -> tuple[Array, ...]:
+    def part(index: np.ndarray) -> tuple[Array, ...]:
         name = index.tobytes()
         if name in kept:
             return kept[name]
@@ -83,7 +84,24 @@ def window_poses(
             kept[name] = made
         return made
 
+    def guidance(index: np.ndarray) -> tuple[Array, ...]:
+        parts = [part(index[k : k + size]) for k in range(0, len(index), size)]
+        return parts[0] if len(parts) == 1 else jax.tree.map(_joined, *parts)
+
     return guidance
+
+
+def _joined(*parts: Array) -> Array:
+    return jnp.concatenate(parts)
+
+
+def guided_windows(plan: WindowPlan, devices: int) -> int:
+    """At most how many windows' guidance is kept: of all distinct ones, or, where several devices
+    share a batch, of the batches of all distinct steps."""
+    if devices == 1:
+        return len({window.tobytes() for step in plan.index for window in step})
+    windows = -(-plan.index.shape[1] // devices) * devices
+    return windows * len({step.tobytes() for step in plan.index})
 
 
 def _device_bytes(arrays: tuple[Array, ...]) -> int:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -17,11 +16,12 @@ from realisdance_jax.models.realisdance import RealisDance
 from realisdance_jax.models.unet import outer_layers
 from realisdance_jax.sampling.arguments import StepShapes, step_shapes
 from realisdance_jax.sampling.config import SampleConfig, Uncond
-from realisdance_jax.sampling.denoise import GUIDANCE_BYTES
+from realisdance_jax.sampling.denoise import GUIDANCE_BYTES, guided_windows
 from realisdance_jax.sampling.pipeline import Pipeline
 from realisdance_jax.sampling.programs import Guidance, make_window_step
 from realisdance_jax.sampling.shortcuts import Step
 from realisdance_jax.sampling.windows import WindowPlan
+from realisdance_jax.utils.host_memory import available_bytes
 
 Fitted = Literal["window_batch", "chunk"]
 SHARE = 0.8
@@ -42,17 +42,13 @@ class Needs:
     frame: int
 
 
-def free_bytes(device: Any, host: Path = Path("/proc/meminfo")) -> int | None:
+def free_bytes(device: Any) -> int | None:
     """Free on `device`; where it does not tell, its share of the host's; None if unknown."""
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    try:
-        lines = host.read_text("utf-8").splitlines()
-    except OSError:
-        return None
-    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return 1024 * int(found[0]) // jax.local_device_count() if found else None
+    available = available_bytes()
+    return None if available is None else available // jax.local_device_count()
 
 
 class _Estimate(NamedTuple):
@@ -85,7 +81,7 @@ def _estimate(pipeline: Pipeline, config: SampleConfig, size: int, uncond: Uncon
 def needs_of(
     pipeline: Pipeline, config: SampleConfig, frames: int, windows: int, distinct: int
 ) -> Needs:
-    """Of a clip of `frames` frames in `windows` windows per step, `distinct` ones in all.
+    """Of a clip of `frames` frames in `windows` windows per step; guidance of `distinct` in all.
 
     Arguments to the byte; intermediates as `jaxpr_memory` estimates them, which is from above.
     """
@@ -97,10 +93,12 @@ def needs_of(
     if key not in pipeline.estimates:
         pipeline.estimates[key] = _estimate(pipeline, config, size, uncond)
     shapes, window, frame, deep = pipeline.estimates[key]
-    kept = min(GUIDANCE_BYTES, distinct * tree_bytes(shapes.guided)) + windows * deep
+    data = mesh.shape["data"]
+    kept = min(GUIDANCE_BYTES, -(-distinct * tree_bytes(shapes.guided) // data))
+    kept += -(-windows * deep // data)
     # Latents, sums of both branches, the solver's history and its results.
     latents = 8 * frames * tree_bytes(shapes.x) // size
-    clip = tree_bytes(shapes.clip) + latents + -(-kept // mesh.shape["data"])
+    clip = tree_bytes(shapes.clip) + latents + kept
     if mesh.devices.flat[0].platform == "cpu":
         clip += _on_host(shapes, frames, config.size) // jax.local_device_count()
     return Needs(clip, -(-window // mesh.shape["frames"]), frame)
@@ -172,7 +170,7 @@ def fit_memory(
         say("memory: nothing tells how much is free; sizes are left as they are")
         return config
     windows = int(plan.weight.any(axis=2).sum(axis=1).max())
-    distinct = len({window.tobytes() for step in plan.index for window in step})
+    distinct = guided_windows(plan, mesh.shape["data"])
     needs = needs_of(pipeline, config, frames, windows, distinct)
     batch, chunk = fit(needs, least, windows, frames, mesh.shape["data"])
     sizes = {"window_batch": batch, "chunk": chunk}

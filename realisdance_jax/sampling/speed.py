@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from realisdance_jax.parallel.devices import is_ampere_or_later
 from realisdance_jax.sampling.config import SampleConfig
 
 
@@ -41,9 +42,7 @@ SPEEDS = {
 
 def has_bfloat16(device: Any) -> bool:
     """Whether `device` multiplies bfloat16 natively: TPUs and NVIDIA GPUs since Ampere."""
-    if device.platform == "gpu":
-        return float(getattr(device, "compute_capability", None) or 0) >= 8
-    return device.platform == "tpu"
+    return device.platform == "tpu" or is_ampere_or_later(device)
 
 
 def describe(config: SampleConfig, dtype: str) -> str:

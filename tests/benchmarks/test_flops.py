@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from benchmarks import flops
+from benchmarks import flops, presets
+from benchmarks.work import Work
 from realisdance_jax.checkpoints.variables import abstract_component
 from realisdance_jax.checkpoints.weights import merge
 from realisdance_jax.diffusion.schedule import ScheduleConfig
 from realisdance_jax.diffusion.solvers import make_solver
+from realisdance_jax.models import attend as ways
 from realisdance_jax.models.attend import attend
 from realisdance_jax.models.attention import Attention
 from realisdance_jax.models.config import MotionConfig, RealisDanceConfig
@@ -228,3 +230,16 @@ def test_the_samplers_own_step_is_within_the_limit():
     rest = (i, total_shape, shape(flops.FRAMES), latents, (), None)
     table = jax.tree.map(jnp.asarray, solver.table)
     assert total(count(update, table, *rest)[0]) < 1e-6 * spent
+
+
+def test_kernels_are_not_counted(monkeypatch):
+    """What they do inside is not in the jaxpr, so that no platform may choose one."""
+    wanted, choose = set(), ways.choose
+
+    def chosen(sizes, compute, *rest):
+        wanted.add(compute.attention)
+        return choose(sizes, compute, *rest)
+
+    monkeypatch.setattr(ways, "choose", chosen)
+    assert Work(presets.TINY).step > 0
+    assert wanted == {"xla"}

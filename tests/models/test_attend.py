@@ -228,13 +228,18 @@ def test_cudnn_gives_the_log_sum_exp_in_float32():
 class Device:
     """A device that is only compiled for."""
 
+    compute_capability: str
+
     def __init__(self, platform: str, kind: str):
         self.platform, self.device_kind = platform, kind
 
 
 class FakeMesh:
-    def __init__(self, platform: str, kind: str):
-        self.devices, self.size = np.array([Device(platform, kind)], object), 1
+    def __init__(self, platform: str, kind: str, capability: str | None = None):
+        device = Device(platform, kind)
+        if capability:
+            device.compute_capability = capability
+        self.devices, self.size = np.array([device], object), 1
 
 
 LEVELS = {0: (6912, 40), 1: (1728, 80), 2: (432, 160), 3: (108, 160)}
@@ -278,3 +283,19 @@ def test_choice_of_precision_and_parity():
     half = Compute(jnp.bfloat16, mesh=mesh, training=True)  # type: ignore
     assert way.choose(sizes._replace(n=6913), half) == "chunked"
     assert way.choose(sizes._replace(own=6913), half) == "cudnn"
+
+
+@pytest.mark.parametrize(
+    ("platform", "kind", "capability", "expected"),
+    [
+        ("gpu", "NVIDIA L4", "8.9", "cudnn"),
+        ("gpu", "Tesla T4", "7.5", "chunked"),
+        ("gpu", "Tesla V100-SXM2-16GB", None, "chunked"),
+        ("gpu", "AMD Instinct MI250", "gfx90a", "chunked"),
+        ("rocm", "AMD Instinct MI250", "gfx90a", "chunked"),
+    ],
+)
+def test_only_gpus_that_have_cudnn_attention_run_it(platform, kind, capability, expected):
+    mesh = FakeMesh(platform, kind, capability)
+    sizes = way.Sizes(1, 16, 6912, 6912, 6912, 8, 40)
+    assert way.choose(sizes, Compute(jnp.bfloat16, mesh=mesh)) == expected  # type: ignore

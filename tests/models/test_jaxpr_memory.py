@@ -28,13 +28,31 @@ def loop(x):
     return lax.scan(lambda c, _: (chain(c), c[:1]), x, length=7)[0]
 
 
+def stacked(x):
+    """Five results, while the sixth is made of its part of the input."""
+    return lax.map(chain, jnp.zeros((5, *x.shape)) + x)
+
+
+def endless(x):
+    return lax.while_loop(lambda c: c[0, 0] > 0, chain, x)
+
+
 def branch(x):
     return lax.cond(x[0, 0] > 0, chain, lambda y: y, x)
 
 
 @pytest.mark.parametrize(
     ("function", "squares"),
-    [(chain, 2), (skip, 3), (loop, 2), (branch, 2), (jax.jit(chain), 2), (lambda x: x, 0)],
+    [
+        (chain, 2),
+        (skip, 3),
+        (loop, 3),
+        (stacked, 5 + 5 + 1 + 2),
+        (endless, 3),
+        (branch, 2),
+        (jax.jit(chain), 2),
+        (lambda x: x, 0),
+    ],
 )
 def test_squares(function, squares):
     """Beside them there are rows and numbers."""

@@ -145,3 +145,18 @@ def test_guidance_is_kept_while_there_is_room(monkeypatch):
             poses(index)
         assert len(made) == expected
     assert distinct < len(windows)
+
+
+def test_guidance_is_kept_by_window_in_batches_of_two(monkeypatch):
+    """The same windows come in other company."""
+    plan = plan_windows("official", 8, 6, 4, 1, 2, 2)
+    made = []
+    monkeypatch.setattr(Pipeline, "call", lambda *args: made.append(1) or (args[-1],))
+    batches = [index for i in range(8) for index, _ in plan.batches(i, 2)]
+    pose = draw(0, 6, *SIZE, 8)
+    poses = denoise.window_poses(pipeline(), pose, plan, 2)
+    for index in batches:
+        np.testing.assert_array_equal(poses(index)[0], pose[index])
+    distinct = {window.tobytes() for index in batches for window in index}
+    assert len(made) == len(distinct) == denoise.guided_windows(plan, 1)
+    assert len(distinct) < len({index.tobytes() for index in batches}) * 2

@@ -54,16 +54,14 @@ def test_few_calls_with_no_more_windows_than_they_take(free, windows, frames, de
     assert fit(Needs(100, 100, 20), free, windows, frames, devices) == expected
 
 
-def test_free_bytes(tmp_path):
+def test_free_bytes(monkeypatch):
     gpu = SimpleNamespace(memory_stats=lambda: {"bytes_limit": 100, "bytes_in_use": 30})
     assert free_bytes(gpu) == 70
     cpu = SimpleNamespace(memory_stats=lambda: None)
-    host = tmp_path / "meminfo"
-    host.write_text("MemTotal:  100 kB\nMemAvailable:  80 kB\n")
-    assert free_bytes(cpu, host) == 80 * 1024 // jax.local_device_count()
-    host.write_text("MemTotal:  100 kB\n")
-    assert free_bytes(cpu, host) is None
-    assert free_bytes(cpu, tmp_path / "none") is None
+    monkeypatch.setattr(memory, "available_bytes", lambda: 80 * 1024)
+    assert free_bytes(cpu) == 80 * 1024 // jax.local_device_count()
+    monkeypatch.setattr(memory, "available_bytes", lambda: None)
+    assert free_bytes(cpu) is None
 
 
 def test_needs_grow_with_what_they_are_of():
@@ -76,6 +74,13 @@ def test_needs_grow_with_what_they_are_of():
     reusing = dataclasses.replace(CONFIG, reuse_features=2)
     deep = 2 * 4 * 4 * 4 * 4 * SMALL.unet.widths[1] * 4
     assert needs_of(run, reusing, FRAMES, 4, 4).clip - short.clip == deep
+
+
+def test_kept_guidance_has_its_room_on_each_device(monkeypatch):
+    monkeypatch.setattr(memory, "GUIDANCE_BYTES", 50_000)
+    run = pipeline(4)
+    none, much = (needs_of(run, CONFIG, FRAMES, 4, distinct).clip for distinct in (0, 10**6))
+    assert much - none == 50_000
 
 
 def test_the_compiler_needs_no_more(monkeypatch):

@@ -41,7 +41,15 @@ def test_intervals_are_two_numbers(text):
 
 @pytest.mark.parametrize(
     ("platform", "capability", "native"),
-    [("tpu", None, True), ("gpu", "9.0", True), ("gpu", "7.0", False), ("gpu", None, False)],
+    [
+        ("tpu", None, True),
+        ("gpu", "9.0", True),
+        ("gpu", "12.0", True),
+        ("gpu", "8.0", True),
+        ("gpu", "7.5", False),
+        ("gpu", "gfx90a", False),
+        ("gpu", None, False),
+    ],
 )
 def test_bfloat16_where_it_is_native(platform, capability, native):
     device = SimpleNamespace(platform=platform, compute_capability=capability)
