@@ -31,7 +31,7 @@ from realisdance_jax.sampling.pipeline import DTYPES, Pipeline, load
 from realisdance_jax.sampling.sampler import check_config, sample_clip
 from realisdance_jax.sampling.speed import SPEEDS, has_bfloat16
 from realisdance_jax.shapes import UInt8
-from realisdance_jax.utils.errors import exit_on_user_error
+from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
 IDENTICAL = 100.0
 """Decibel of frames without any difference."""
@@ -70,6 +70,15 @@ def all_ways(device: Any, layers: int) -> list[Way]:
         dtype = "bfloat16" if has_bfloat16(device) else None
         ways.append(Way(name, SPEEDS[name].values(), dtype))
     return ways
+
+
+def chosen_ways(ways: Sequence[Way], names: Sequence[str] | None) -> list[Way]:
+    """The exact one and those of `names`, or all; raises `UserError` for a name that is none."""
+    known = [way.name for way in ways]
+    for name in names or ():
+        if name not in known:
+            raise UserError(f"--only: expected some of {'; '.join(known)}, found {name!r}")
+    return [way for way in ways if not names or way is ways[0] or way.name in names]
 
 
 @contextlib.contextmanager
@@ -167,6 +176,8 @@ def run(options: argparse.Namespace) -> Report:
     with weights_folder(options.weights) as folder:
         manifest = read_manifest(folder)
         check_config(manifest, exact, config.frames)
+        ways = all_ways(jax.devices()[0], manifest.model.unet.layers_per_block)
+        ways = chosen_ways(ways, options.only)
         device = machine(options.dtype)
         loaded: dict[str, Pipeline] = {}
 
@@ -178,9 +189,6 @@ def run(options: argparse.Namespace) -> Report:
 
         names = manifest.model.pose.conditions
         clips = [scene_inputs(s, config.size, names) for s in dancer_scenes(config, names)]
-        ways = all_ways(jax.devices()[0], manifest.model.unet.layers_per_block)
-        if options.only:
-            ways = ways[:1] + [way for way in ways[1:] if way.name in options.only]
         rows = measure(ways, clips, exact, pipeline_of)
     settings = {
         "weights": manifest.weight_hash,

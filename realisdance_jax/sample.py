@@ -24,7 +24,7 @@ from realisdance_jax.sampling.exported import read_programs, write_programs
 from realisdance_jax.sampling.memory import Fitted
 from realisdance_jax.sampling.output import load_latents, save_latents, write_outputs
 from realisdance_jax.sampling.pipeline import DTYPES, Pipeline, export_target, sampling_mesh
-from realisdance_jax.sampling.sampler import animate, check_config, load
+from realisdance_jax.sampling.sampler import animate, check_config, check_interval, load
 from realisdance_jax.sampling.speed import SPEEDS, describe
 from realisdance_jax.sampling.targets import check_folder, check_output, check_outputs
 from realisdance_jax.sampling.windows import WINDOW_KINDS
@@ -150,6 +150,19 @@ def make_config(options: Namespace) -> SampleConfig:
     return SampleConfig(size=parse_size(options.size), **values)
 
 
+def check_used(options: Namespace, config: SampleConfig) -> None:
+    """Raise `UserError` for an option that would be without effect; those of bundles may be."""
+    unguided = config.guidance <= 1
+    values = {
+        "--reuse-layers": (config.reuse_features == 1, options.reuse_layers, "--reuse-features"),
+        "--guidance-interval": (unguided, options.guidance_interval, "--guidance"),
+        "--guidance-rescale": (unguided, options.guidance_rescale, "--guidance"),
+    }
+    for name, (idle, value, other) in values.items():
+        if idle and value:
+            raise UserError(f"{name}: expected {other} above 1 beside it, found {value} alone")
+
+
 def sizes_to_fit(options: Namespace) -> tuple[Fitted, ...]:
     """Which sizes `--memory auto` chooses: those not given."""
     names = get_args(Fitted) if options.memory == "auto" else ()
@@ -251,6 +264,7 @@ def run_case(
 def main() -> None:
     options = make_parser().parse_args()
     config = make_config(options)
+    check_used(options, config)
     jobs = list_cases(options, config)
     check_export(options)
     initial = load_latents(options.init_latents) if options.init_latents else None
@@ -258,6 +272,8 @@ def main() -> None:
     manifest = read_manifest(weights)
     for frames in {job.frames for job in jobs}:
         check_config(manifest, config, frames)
+    if options.guidance_interval is not None:
+        check_interval(manifest, config)
     keep_compiled()
     dtype = options.dtype or SPEEDS[options.speed].dtype(jax.devices()[0])
     print(f"speed {options.speed}: {describe(config, dtype)}")

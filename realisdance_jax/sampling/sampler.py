@@ -91,6 +91,20 @@ def choose_steps(manifest: Manifest, config: SampleConfig) -> tuple[Solver, tupl
     return solver, plan_steps(solver.timesteps, last, guided, config.shortcuts, outer)
 
 
+def check_interval(manifest: Manifest, config: SampleConfig) -> None:
+    """Raise `UserError` when there is guidance, but no step in its interval."""
+    solver, steps = choose_steps(manifest, config)
+    if config.guidance > 1 and not any(step.guided for step in steps):
+        last = manifest.schedule.num_train_timesteps - 1
+        low, high = config.guidance_interval
+        times = ", ".join(f"{t / last:.3g}" for t in solver.timesteps[:5])
+        more = ", ..." if len(solver.timesteps) > 5 else ""
+        raise UserError(
+            f"guidance interval: expected one that holds a step ({times}{more}), "
+            f"found {low:g},{high:g}"
+        )
+
+
 def choose_windows(pipeline: Pipeline, config: SampleConfig, frames: int) -> tuple[WindowPlan, int]:
     """Windows of every step and how many go into one call: no more than there are.
 

@@ -14,6 +14,7 @@ from benchmarks.measure import Report, Row, compared, markdown
 from realisdance_jax.checkpoints.packed import pack_weights
 from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.sampling.speed import SPEEDS
+from realisdance_jax.utils.errors import UserError
 
 DEVICE = {
     "platform": "gpu",
@@ -122,6 +123,13 @@ def test_all_ways_of_speed():
     assert ways["fast"].changes == SPEEDS["fast"].values()
     assert {ways[name].dtype for name in ("bfloat16", "balanced", "fast")} == {"bfloat16"}
     assert not any("1 layer" in way.name for way in speed.all_ways(gpu, 1))
+    every = list(ways.values())
+    assert speed.chosen_ways(every, None) == every
+    assert speed.chosen_ways(every, ["fast"]) == [ways["exact"], ways["fast"]]
+    with pytest.raises(
+        UserError, match=r"--only: expected some of exact; .*; fast, found 'quick'$"
+    ):
+        speed.chosen_ways(every, ["quick"])
     rows = [Row("fast", (1.0,), more={"PSNR dB": 31.0, "times faster": 4.5})]
     numbers = speed.conclusions(rows)
     assert numbers == {

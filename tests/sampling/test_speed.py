@@ -1,12 +1,16 @@
 """What `--speed` stands for, and what wins over it."""
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from realisdance_jax.sample import make_config, make_parser
+from realisdance_jax.checkpoints.weights import Manifest
+from realisdance_jax.models.config import RealisDanceConfig
+from realisdance_jax.sample import check_used, make_config, make_parser
 from realisdance_jax.sampling.config import SampleConfig
+from realisdance_jax.sampling.sampler import check_interval
 from realisdance_jax.sampling.speed import SPEEDS, describe, has_bfloat16
 from realisdance_jax.utils.errors import UserError
 
@@ -31,6 +35,43 @@ def test_a_bundle_sets_what_is_not_given():
     assert given.guidance_interval == (0.0, 1.0)
     reused = config("--reuse-features", "3", "--reuse-layers", "1", "--solver", "ddim")
     assert reused == SampleConfig(reuse_features=3, reuse_layers=1)
+
+
+def used(*words: str) -> None:
+    options = make_parser().parse_args([*FILES, *words])
+    check_used(options, make_config(options))
+
+
+@pytest.mark.parametrize(
+    ("words", "other"),
+    [
+        (("--reuse-layers", "1"), "--reuse-features"),
+        (("--guidance-interval", "0.2,1", "--guidance", "1"), "--guidance"),
+        (("--guidance-rescale", "0.5", "--guidance", "0"), "--guidance"),
+    ],
+)
+def test_options_without_effect_are_refused(words, other):
+    name, value = words[:2]
+    with pytest.raises(UserError) as caught:
+        used(*words)
+    assert str(caught.value) == f"{name}: expected {other} above 1 beside it, found {value} alone"
+
+
+def test_bundles_may_be_without_effect():
+    """What they set, and defaults."""
+    for name in SPEEDS:
+        used("--speed", name, "--guidance", "1", "--reuse-features", "1")
+    used("--reuse-layers", "1", "--reuse-features", "2", "--guidance-interval", "0.2,1")
+
+
+def test_intervals_without_a_step():
+    """Two steps, at the ends of the schedule."""
+    manifest = Manifest(1, RealisDanceConfig())
+    wanted = SampleConfig(steps=2, guidance_interval=(0.4, 0.6))
+    with pytest.raises(UserError, match=r"interval: expected .* a step \(1, .*found 0.4,0.6$"):
+        check_interval(manifest, wanted)
+    check_interval(manifest, dataclasses.replace(wanted, guidance=1.0))
+    check_interval(manifest, dataclasses.replace(wanted, guidance_interval=(0.4, 1.0)))
 
 
 @pytest.mark.parametrize("text", ["0.2", "a,b", "0,1,1", ""])
