@@ -15,10 +15,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.measure import Report, Row, finish, machine, make_parser, program_bytes, seconds_of
+from benchmarks.measure import (
+    Report,
+    Row,
+    finish,
+    machine,
+    make_parser,
+    parse,
+    program_bytes,
+    seconds_of,
+)
 from benchmarks.presets import PRESETS
 from realisdance_jax.models import attend as ways
 from realisdance_jax.models.compute import Compute
+from realisdance_jax.utils.errors import exit_on_user_error
 
 KINDS = ("xla", "chunked", "cudnn", "flash")
 DTYPES = ("float32", "bfloat16")
@@ -135,9 +145,9 @@ def run(name: str, options: argparse.Namespace) -> Report:
 
 
 def main() -> None:
-    options = make_parser("attention", __doc__).parse_args()
+    options = parse(make_parser("attention", __doc__))
     finish(run(options.preset, options), options)
 
 
 if __name__ == "__main__":
-    main()
+    exit_on_user_error(main)

@@ -26,6 +26,7 @@ from realisdance_jax.data.pipeline import make_batches
 from realisdance_jax.data.synthetic_clips import SyntheticClip
 from realisdance_jax.data.validation import Verdict
 from realisdance_jax.data.video_io import VideoWriter
+from realisdance_jax.utils.errors import exit_on_user_error
 from realisdance_jax.utils.files import atomic_output
 
 SOURCE, FPS = (1080, 1920), 24
@@ -192,4 +193,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_on_user_error(main)

@@ -17,6 +17,7 @@ from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import MotionConfig, RealisDanceConfig
 from realisdance_jax.models.jaxpr_flops import KINDS, LAYERS, OTHER, Operation, count, total
 from realisdance_jax.models.realisdance import RealisDance
+from realisdance_jax.utils.errors import exit_on_user_error
 from realisdance_jax.utils.files import atomic_output
 
 FRAMES, HEIGHT, WIDTH = 16, 768, 576
@@ -181,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_on_user_error(main)

@@ -28,6 +28,7 @@ from realisdance_jax.training.loop import to_devices
 from realisdance_jax.training.program import Program, first_state, load_frozen, make_program
 from realisdance_jax.training.recipe import Recipe
 from realisdance_jax.training.step import Frozen, TrainState, loss_fn
+from realisdance_jax.utils.errors import exit_on_user_error
 from realisdance_jax.utils.files import atomic_output
 from realisdance_jax.utils.tree import unflatten
 
@@ -187,4 +188,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_on_user_error(main)

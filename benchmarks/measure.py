@@ -6,9 +6,10 @@ import json
 import os
 import platform
 import re
+import shlex
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -18,6 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from realisdance_jax.parallel.devices import chip_of
+from realisdance_jax.utils.cli import Parser
+from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import atomic_output
 
 RESULTS = Path(__file__).parent / "results"
@@ -46,7 +49,7 @@ class Row:
 class Report:
     """numbers: what is concluded, by name. settings: of the runs. device: see `machine`.
 
-    words: of the command that makes it, if they are not the preset's.
+    words: of the command that makes it, without paths, if they are not the preset's alone.
     """
 
     benchmark: str
@@ -159,8 +162,9 @@ def markdown(report: Report) -> str:
     columns = "median s | spread | runs | TFLOP | MFU | of ceiling | peak GiB | more"
     rows = (f"| {' | '.join(_cells(row, device))} |" for row in report.rows)
     numbers = (f"- {name}: {value:.4g}" for name, value in report.numbers.items())
-    words = report.words or f"--preset {report.preset}"
-    return f"""# {report.benchmark}, {"" if report.words else "preset "}{report.preset}
+    preset = f"--preset {report.preset}"
+    words = report.words or preset
+    return f"""# {report.benchmark}, {"preset " if words.startswith(preset) else ""}{report.preset}
 
 `python -m benchmarks.{report.benchmark} {words}`, {device["date"]}, {versions},
 Python {device["python"]}. {device["kind"]} ({device["platform"]}, {device["cores"]} CPU cores, load
@@ -180,12 +184,12 @@ def compared(report: Report, other: dict[str, Any]) -> str:
     before = {row["name"]: Row(**row) for row in other["rows"]}
     lines = ["| what | this, s | other, s | other / this |", "|---|---:|---:|---:|"]
     for row in report.rows:
-        if row.seconds and row.name in before and before[row.name].seconds:
-            old = before[row.name].median
+        old = before[row.name].median if row.name in before and before[row.name].seconds else 0
+        if old and row.seconds and row.median:
             lines.append(f"| {row.name} | {row.median:.4g} | {old:.4g} | {old / row.median:.3f} |")
     for name, value in report.numbers.items():
-        if other["numbers"].get(name):
-            old = other["numbers"][name]
+        old = other["numbers"].get(name)
+        if old and value:
             lines.append(f"| {name} | {value:.4g} | {old:.4g} | {old / value:.3f} |")
     return "\n".join(lines) + "\n"
 
@@ -194,27 +198,96 @@ def make_parser(
     benchmark: str, about: str | None, repeated: bool = True
 ) -> argparse.ArgumentParser:
     """Options that all benchmarks have. repeated: whether it measures more than once."""
-    parser = argparse.ArgumentParser(prog=f"benchmarks.{benchmark}", description=about)
+    parser = Parser(prog=f"benchmarks.{benchmark}", description=about)
     parser.add_argument("--preset", choices=("tiny", "small", "full"), default="small")
     if repeated:
         parser.add_argument("--runs", type=int, default=RUNS, help="of each measurement")
-    parser.add_argument("--compare", type=Path, metavar="OTHER.json", help="print ratios to it")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for JSON and Markdown")
+    add_files(parser)
     return parser
 
 
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Where the report goes, and what it is compared with."""
+    parser.add_argument("--compare", type=Path, metavar="OTHER.json", help="print ratios to it")
+    where = "folder for JSON and Markdown (default: benchmarks/results, in whose records only runs "
+    where += "with default options go; others get names of their own)"
+    parser.add_argument("--out", type=Path, help=where)
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The checked options, before anything is measured.
+
+    Beside them `words`, of the command without paths, `changed`, those that are not default and
+    not the preset, and `other`, the report to compare with or None.
+
+    Raises `UserError` for no runs and for a file that is no report.
+    """
+    options = parser.parse_args()
+    if getattr(options, "runs", 1) < 1:
+        raise UserError(f"--runs: expected at least 1, found {options.runs}")
+    changed: list[str] = []
+    needed: list[str] = []
+    for action in parser._actions:
+        value = getattr(options, action.dest, action.default)
+        if isinstance(value, Path):
+            needed += [action.option_strings[0], action.dest.upper()] if action.required else []
+        elif value != action.default and action.dest != "preset":
+            changed += _words(action, value)
+    preset = ["--preset", options.preset] if hasattr(options, "preset") else []
+    options.changed = changed
+    options.words = shlex.join([*preset, *needed, *changed])
+    options.other = read_report(options.compare) if options.compare else None
+    return options
+
+
+def _words(action: argparse.Action, value: Any) -> list[str]:
+    """Of the command line, that give an option this value."""
+    name = action.option_strings[0]
+    if isinstance(value, bool):
+        return [name if value else f"--no-{name.removeprefix('--')}"]
+    if action.nargs == "+":
+        return [name, *map(str, value)]
+    return [name, "x".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+
+
+def read_report(file: Path) -> dict[str, Any]:
+    """What `finish` wrote as JSON. Raises `UserError` for anything else."""
+    try:
+        found = json.loads(file.read_text("utf-8"))
+        rows = [Row(**row) for row in found["rows"]]
+        values = [*found["numbers"].values(), *(second for row in rows for second in row.seconds)]
+        if not all(isinstance(value, int | float) for value in values):
+            raise ValueError("text in place of numbers")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(f"{file}: expected the JSON of a benchmark, found {reason}") from None
+    return found
+
+
+def report_name(report: Report, changed: Sequence[str]) -> str:
+    """BENCHMARK-PRESET-DEVICE, and the options that are not default."""
+    kind = "cpu" if report.device["platform"] == "cpu" else report.device["kind"]
+    parts = (kind, *changed)
+    rest = (re.sub(r"[^a-z0-9.]+", "-", part.lower()).strip("-") for part in parts)
+    return "-".join([report.benchmark, report.preset, *rest])
+
+
 def finish(report: Report, options: argparse.Namespace) -> None:
-    """Print the report, and ratios if wanted; write BENCHMARK-PRESET-DEVICE.json and .md."""
+    """Print the report, write it as JSON and Markdown, and print ratios if wanted.
+
+    options: as `parse` gives them. Without a folder only a run with default options replaces the
+    record in `RESULTS`; a chosen folder has one report for each device.
+    """
+    report = replace(report, words=options.words)
     text = markdown(report)
     print(text, end="")
-    if options.compare:
-        print("\n" + compared(report, json.loads(options.compare.read_text("utf-8"))), end="")
-    kind = "cpu" if report.device["platform"] == "cpu" else report.device["kind"]
-    device = re.sub(r"[^a-z0-9]+", "-", kind.lower()).strip("-")
+    name = report_name(report, () if options.out else options.changed)
     for ending, content in (
         (".md", text),
         (".json", json.dumps(asdict(report), indent=2) + "\n"),
     ):
-        file = options.out / f"{report.benchmark}-{report.preset}-{device}{ending}"
+        file = (options.out or RESULTS) / f"{name}{ending}"
         with atomic_output(file) as path:
             path.write_text(content, "utf-8")
+    if options.other:
+        print("\n" + compared(report, options.other), end="")

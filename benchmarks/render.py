@@ -30,6 +30,7 @@ from realisdance_jax.poses.lbs import make_skin, skin
 from realisdance_jax.poses.raster import Camera
 from realisdance_jax.poses.smpl_cs import harmonic_colours, paint_smpl_cs
 from realisdance_jax.poses.synthetic_models import synthetic_mano, synthetic_smplx
+from realisdance_jax.utils.errors import exit_on_user_error
 from realisdance_jax.utils.files import atomic_output
 
 SIZES = ((512, 512), (768, 576), (1080, 1920))
@@ -158,4 +159,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    exit_on_user_error(main)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.measure import Report, Row, finish, machine, make_parser, peak_of, seconds_of
+from benchmarks.measure import Report, Row, finish, machine, make_parser, parse, peak_of, seconds_of
 from benchmarks.plain import denoise_plain, plain_inputs, plain_programs
 from benchmarks.presets import PRESETS, Preset, make_clip, make_latents, make_pipeline
 from benchmarks.work import Work
@@ -23,6 +23,7 @@ from realisdance_jax.sampling.pipeline import Pipeline
 from realisdance_jax.sampling.programs import Guidance
 from realisdance_jax.sampling.sampler import choose_windows
 from realisdance_jax.sampling.windows import WindowPlan
+from realisdance_jax.utils.errors import exit_on_user_error
 
 GUIDANCE = Guidance(2.0)
 SHARE = 0.9
@@ -150,9 +151,9 @@ def main() -> None:
     plain = argparse.BooleanOptionalAction
     parser.add_argument("--plain", action=plain, help="time the release's order; as the preset has")
     parser.add_argument("--lengths", type=int, nargs="+", help="frames of clips, steps timed")
-    options = parser.parse_args()
+    options = parse(parser)
     finish(run(options.preset, options), options)
 
 
 if __name__ == "__main__":
-    main()
+    exit_on_user_error(main)

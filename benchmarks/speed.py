@@ -8,7 +8,6 @@ after one that compiles.
 import argparse
 import contextlib
 import dataclasses
-import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.measure import RESULTS, Report, Row, finish, machine
+from benchmarks.measure import Report, Row, add_files, finish, machine, parse
 from realisdance_jax.checkpoints.export import weights_of
 from realisdance_jax.checkpoints.packed import unpack_weights
 from realisdance_jax.checkpoints.weights import read_manifest
@@ -31,6 +30,7 @@ from realisdance_jax.sampling.pipeline import DTYPES, Pipeline, load
 from realisdance_jax.sampling.sampler import check_config, sample_clip
 from realisdance_jax.sampling.speed import SPEEDS, has_bfloat16
 from realisdance_jax.shapes import UInt8
+from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
 IDENTICAL = 100.0
@@ -199,13 +199,11 @@ def run(options: argparse.Namespace) -> Report:
         "exact": f"{exact.solver} with {exact.steps} steps",
         "guidance": exact.guidance,
     }
-    words = ["--weights", "WEIGHTS", "--clips", str(config.clips), "--frames", str(config.frames)]
-    numbers = conclusions(rows)
-    return Report("speed", "dancer", settings, device, rows, numbers, shlex.join(words))
+    return Report("speed", "dancer", settings, device, rows, conclusions(rows))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.speed", description=__doc__)
+    parser = Parser(prog="benchmarks.speed", description=__doc__)
     weights = "weights folder, training run, or a file of packed weights"
     parser.add_argument("--weights", type=Path, required=True, help=weights)
     parser.add_argument("--clips", type=int, default=8, help="held-out dancers")
@@ -217,9 +215,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first clip's noise")
     parser.add_argument("--dtype", choices=sorted(DTYPES), default="float32", help="of exact")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="rows beside the exact one")
-    parser.add_argument("--compare", type=Path, metavar="OTHER.json", help="print ratios to it")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for JSON and Markdown")
-    options = parser.parse_args()
+    add_files(parser)
+    options = parse(parser)
     finish(run(options), options)
 
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.measure import Report, Row, finish, machine, make_parser
+from benchmarks.measure import Report, Row, finish, machine, make_parser, parse
 from benchmarks.presets import PRESETS, Preset
 from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.data.demo_clip import write_demo_clip
@@ -79,7 +79,7 @@ def run(name: str, options: argparse.Namespace) -> Report:
 
 def main() -> None:
     parser = make_parser("start", __doc__, repeated=False)
-    options = parser.parse_args()
+    options = parse(parser)
     finish(run(options.preset, options), options)
 
 

@@ -18,6 +18,7 @@ from benchmarks.measure import (
     finish,
     machine,
     make_parser,
+    parse,
     peak_of,
     program_bytes,
     seconds_of,
@@ -30,6 +31,7 @@ from realisdance_jax.training.program import Program, batch_shapes, first_state,
 from realisdance_jax.training.recipe import Recipe
 from realisdance_jax.training.step import Frozen, TrainState
 from realisdance_jax.training.work import step_flops
+from realisdance_jax.utils.errors import exit_on_user_error
 from realisdance_jax.utils.tree import Flat, flatten
 
 
@@ -121,9 +123,9 @@ def run(name: str, options: argparse.Namespace) -> Report:
 def main() -> None:
     parser = make_parser("train", __doc__)
     parser.add_argument("--stages", type=int, nargs="+", choices=(1, 2), default=[1, 2])
-    options = parser.parse_args()
+    options = parse(parser)
     finish(run(options.preset, options), options)
 
 
 if __name__ == "__main__":
-    main()
+    exit_on_user_error(main)
