@@ -19,7 +19,7 @@ from realisdance_jax.checkpoints.run import (
     check_config,
     store_config,
 )
-from realisdance_jax.checkpoints.weights import is_weights_folder, read_manifest
+from realisdance_jax.checkpoints.weights import Manifest, is_weights_folder, read_manifest
 from realisdance_jax.data.pipeline import Batches, make_batches
 from realisdance_jax.evaluation.preview import make_preview
 from realisdance_jax.parallel.devices import chip_of
@@ -91,6 +91,8 @@ def run() -> int:
     resolved = json.loads(config.to_json_best_effort())
     first_host(lambda: _begin(folder, recipe, resolved), "base")
     manifest = on_all(lambda: read_manifest(folder / BASE))
+    if cached:
+        on_all(lambda: _check_cache(program, manifest))
     trainable, frozen = load_frozen(program, folder / BASE, manifest)
     checkpoints = RunCheckpoints(folder, recipe.train.save_every, recipe.train.keep)
     check_alike("last checkpoint", checkpoints.latest)
@@ -146,6 +148,12 @@ def _data(program: Program) -> tuple[str, bool]:
     """Fingerprint of the data, and whether it is cached."""
     with _batches(program, 0) as first:
         return first.fingerprint(), first.cached
+
+
+def _check_cache(program: Program, manifest: Manifest) -> None:
+    """Raise `UserError` unless caches were made by the run's own VAE and image encoder."""
+    with _batches(program, 0) as first:
+        first.check_encoder(manifest.components)
 
 
 def _begin(folder: Path, recipe: Recipe, resolved: dict) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.summary import scalar
 
 from realisdance_jax.data.images import contact_sheet, save_png
