@@ -6,6 +6,7 @@ checkpoint; the run's own base; `--init`, a weights folder or another run; fresh
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,8 @@ def run() -> int:
             checkpoints.close()
     except UserError as error:
         abandon(error)
+        with suppress(UserError):
+            checkpoints.finish()  # a save that has begun
         raise
     print(f"stopped at step {outcome.step}" + (": preempted" if outcome.preempted else ""))
     return PREEMPT_EXIT_CODE.value if outcome.preempted else 0

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -24,6 +25,8 @@ from realisdance_jax.checkpoints.export import weights_of
 from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.checkpoints.weights import load_component, read_manifest
 from realisdance_jax.data.video_io import probe_video
+from realisdance_jax.training.loop import saved_form
+from realisdance_jax.training.step import TrainState
 from realisdance_jax.training.writer import RunWriter
 from tests.commands import run_program
 from tests.e2e.conftest import ONE_LEVEL
@@ -283,6 +286,24 @@ def test_checkpoints_without_their_base_are_refused(tmp_path, monkeypatch, capfd
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "run").write_text("a file")
     assert f"{tmp_path / 'run'}: expected a folder to write" in train(2, tmp_path / "run").refusal
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_other_data_is_refused_or_allowed(monkeypatch, allowed):
+    """What was unreadable in other data says nothing about these."""
+    state = TrainState(0, {}, (), {}, 0)
+    facts = {"data": "a" * 64, "unreadable": {"clip": "damaged"}}
+    checkpoints = SimpleNamespace(
+        latest=3, path="checkpoints", restore=lambda _: (saved_form(state), facts)
+    )
+    monkeypatch.setattr(train_program, "ALLOW_CHANGE", SimpleNamespace(value=allowed))
+    resumed = partial(train_program._resumed, SimpleNamespace(state=state), checkpoints)
+    assert resumed("a" * 64) == (state, {"clip": "damaged"})
+    if allowed:
+        assert resumed("b" * 64) == (state, {})
+    else:
+        line = "checkpoints: expected the data set aaaaaaaaaaaaaaaa, found bbbbbbbbbbbbbbbb"
+        assert refusal(resumed, "b" * 64).startswith(line)
 
 
 def broken(*_: object) -> None:

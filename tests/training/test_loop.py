@@ -63,10 +63,12 @@ def test_compiling_is_no_step(monkeypatch):
     """Neither the speed nor the time to go is of the first call."""
     ticks = iter((0.0, 35.0, 35.0))
     monkeypatch.setattr(loop.time, "perf_counter", lambda: next(ticks))
-    meter = Meter(LAST, Meaning(frames=10, timesteps=1000, lr=lambda step: 0.0))
+    meaning = Meaning(frames=10, timesteps=1000, lr=lambda step: 0.0, flops=100.0, peak=40.0)
+    meter = Meter(LAST, meaning)
     meter.waited(1.0)
     meter.apart(30.0)
     meter.add(METRICS)
     found = meter.scalars(1)
     assert (found["seconds_per_step"], found["eta_seconds"]) == (5.0, 10.0)
     assert (found["frames_per_second"], found["data_wait"]) == (2.0, 0.2)
+    assert (found["mfu"], found["mse/t000-249"]) == (0.5, 1.0)
