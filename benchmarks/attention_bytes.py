@@ -19,8 +19,8 @@ from benchmarks.measure import program_bytes
 from realisdance_jax.models import attend as ways
 from realisdance_jax.models.compute import Compute
 from realisdance_jax.parallel.mesh import make_mesh
-from realisdance_jax.planning.topology import parse_topology
-from realisdance_jax.utils.errors import exit_on_user_error
+from realisdance_jax.planning.topology import TPU_HOST, parse_topology
+from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
 FRAMES = 16
 
@@ -54,10 +54,23 @@ def kinds(mesh: Mesh) -> Iterator[str]:
             yield kind
 
 
+def check(name: str) -> None:
+    """Raise `UserError` unless `name` is of TPUs among which the frames can be divided."""
+    count = len(parse_topology(name, quick=True).devices)
+    if name.split(":")[0] not in TPU_HOST:
+        found = f"found {name} (for GPUs see plan)"
+        raise UserError(f"--topology: expected TPUs ({', '.join(TPU_HOST)}), {found}")
+    if FRAMES % count:
+        expected = f"expected a number of devices that divides {FRAMES} frames"
+        raise UserError(f"--topology: {expected}, found {count} in {name}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.attention_bytes", description=__doc__)
     parser.add_argument("--topology", required=True, help="of TPUs, as plan takes it: v5e:2x2")
-    topology = parse_topology(parser.parse_args().topology)
+    name = parser.parse_args().topology
+    check(name)
+    topology = parse_topology(name)
     mesh = make_mesh({"data": 1, "frames": len(topology.devices)}, topology.devices)
     print(f"{topology.name}, {topology.compiler}")
     for kind in kinds(mesh):

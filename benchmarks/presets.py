@@ -21,17 +21,25 @@ from realisdance_jax.models.config import (
 from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.models.vae import VAE
-from realisdance_jax.parallel.mesh import make_mesh
 from realisdance_jax.sampling.config import SampleConfig
 from realisdance_jax.sampling.encode import Clip
-from realisdance_jax.sampling.pipeline import DTYPES, Pipeline
+from realisdance_jax.sampling.pipeline import (
+    DTYPES,
+    RESTING,
+    VAE_ENCODER,
+    Pipeline,
+    offloads,
+    sampling_mesh,
+    to_host,
+)
 
 
 @dataclass(frozen=True)
 class Preset:
     """size: of pictures. frames: of the clip; windows of `window` frames overlap by `overlap`.
 
-    lengths: clips whose steps are timed. plain: whether the release's order is timed as well.
+    lengths: clips whose steps are timed. whole: whether longer ones are timed from pictures to
+    pictures, too. plain: whether the release's order is timed as well.
     batches: examples of a training step, by stage; `train_frames` of each in the second; remat:
     what its backward pass computes again.
     attention: groups, queries (and own and shared keys each), heads and head width.
@@ -45,6 +53,7 @@ class Preset:
     steps: int
     dtype: str
     lengths: tuple[int, ...]
+    whole: bool
     plain: bool
     batches: dict[int, int]
     train_frames: int
@@ -84,6 +93,7 @@ TINY = Preset(
     steps=2,
     dtype="float32",
     lengths=(4, 8),
+    whole=True,
     plain=True,
     batches={1: 2, 2: 1},
     train_frames=2,
@@ -104,6 +114,7 @@ SMALL = Preset(
     steps=10,
     dtype="float32",
     lengths=(16, 32, 64, 128),
+    whole=False,
     plain=True,
     batches={1: 5, 2: 1},
     train_frames=8,
@@ -119,6 +130,7 @@ FULL = Preset(
     steps=50,
     dtype="bfloat16",
     lengths=(16, 80),
+    whole=True,
     plain=False,
     batches={1: 5, 2: 1},
     train_frames=16,
@@ -128,9 +140,10 @@ FULL = Preset(
 PRESETS = {"tiny": TINY, "small": SMALL, "full": FULL}
 
 
-def make_pipeline(preset: Preset) -> Pipeline:
+def make_pipeline(preset: Preset, offload: bool | None = None) -> Pipeline:
     """As `sampling.load` makes it, on the first device."""
-    mesh = make_mesh({"data": 1}, jax.devices()[:1])
+    mesh = sampling_mesh(devices=jax.devices()[:1])
+    offload = offloads(mesh) if offload is None else offload
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
     def component(name: str, seed: int, dtype: str) -> dict:
@@ -140,13 +153,17 @@ def make_pipeline(preset: Preset) -> Pipeline:
 
         return jax.tree.map(placed, random_variables(preset.model, name, seed))
 
-    model = merge(*(component(name, i, preset.dtype) for i, name in enumerate(COMPONENTS)))
+    parts = {name: component(name, i, preset.dtype) for i, name in enumerate(COMPONENTS)}
     dino = component("image_encoder", 4, "float32")
     vae = component("vae", 5, "float32")["params"]
+    if offload:
+        parts |= {name: to_host(parts[name]) for name in RESTING}
+        dino = to_host(dino)
+        vae |= {name: to_host(vae[name]) for name in VAE_ENCODER}
     return Pipeline(
         Manifest(FORMAT, preset.model),
         RealisDance(preset.model, Compute(DTYPES[preset.dtype], mesh=mesh)),
-        model,
+        merge(*parts.values()),
         DinoV2(preset.model.dino, Compute(mesh=mesh)),
         dino,
         VAE(preset.model.vae),

@@ -6,7 +6,9 @@ poses and latents are noise. DINOv2 and the VAE's encoder run once per clip in b
 """
 
 import argparse
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any
 
 import jax
@@ -69,22 +71,37 @@ class Case:
         return [np.asarray(chunk) for chunk in chunks]
 
 
+def peaks(first: Callable, second: Callable | None) -> tuple[int | None, int | None]:
+    """Of two ways that both ran before, each in both orders: the least, as what one way leaves
+    behind is no need of the other. Of devices, which tell only the peak since the process began:
+    the first way's before the second has run, then that of both."""
+    if second is None:
+        return peak_of(first), None
+    if jax.devices()[0].platform != "cpu":
+        return peak_of(first), peak_of(second)
+    jax.block_until_ready(second())
+    found: dict[Callable, list[int | None]] = {first: [], second: []}
+    for way in (first, second, second, first):
+        found[way].append(peak_of(way))
+    least = [min((x for x in found[way] if x is not None), default=None) for way in found]
+    return least[0], least[1]
+
+
 def clip_rows(case: Case, work: Work, runs: int, with_plain: bool) -> tuple[list[Row], dict]:
     """The clip with caches and, in turns, without; what follows from it."""
-    exact_flops = work.exact_clip(case.plan, case.frames)
-    found = jax.block_until_ready(case.exact())
-    first = case.timings[0]
+    windows, found = math.prod(case.plan.index.shape[:2]), jax.block_until_ready(case.exact())
+    first, guided = case.timings[0], sum(case.timings[0].guided)
+    exact_flops = work.exact_clip(windows, guided, case.frames)
     numbers = {
         "seconds of tracing the step": first.trace_seconds,
         "seconds of compiling it": first.compile_seconds,
     }
-    exact_peak, plain_peak = peak_of(case.exact), None
     plain, exact_seconds, plain_seconds = case.plain(), [], []
+    exact_peak, plain_peak = peaks(case.exact, plain if with_plain else None)
     if with_plain:
         other = np.asarray(plain())
         error = np.linalg.norm(found - other) / np.linalg.norm(other)
         numbers["relative difference of the latents"] = float(error)
-        plain_peak = peak_of(plain)
     case.timings.clear()
     for _ in range(runs):
         exact_seconds += seconds_of(case.exact, 1, warm=False)
@@ -92,7 +109,7 @@ def clip_rows(case: Case, work: Work, runs: int, with_plain: bool) -> tuple[list
     loops = tuple(sum(timing.step_seconds) for timing in case.timings)
     rows = [
         Row("clip, exact caches", tuple(exact_seconds), exact_flops, exact_peak),
-        Row("its denoising loop", loops, work.exact_loop(case.plan)),
+        Row("its denoising loop", loops, work.exact_steps(windows, guided)),
     ]
     if with_plain:
         flops = work.plain_clip(case.plan)
@@ -108,21 +125,33 @@ def clip_rows(case: Case, work: Work, runs: int, with_plain: bool) -> tuple[list
     return rows, numbers
 
 
-def length_rows(pipeline: Pipeline, preset: Preset, work: Work, lengths: tuple[int, ...]) -> Any:
-    """Steps of clips of several lengths (the first step is the warm-up), and cost per frame."""
-    rows, costs = [], {}
+def length_rows(
+    pipeline: Pipeline, preset: Preset, work: Work, lengths: Sequence[int], runs: int
+) -> tuple[list[Row], dict]:
+    """Steps of clips of several lengths (the first step is the warm-up), and cost per frame.
+
+    Whole clips, too, where the preset has it and they are not the one that is timed anyway.
+    """
+    rows, costs, numbers = [], {}, {}
     for frames in lengths:
         case = Case(pipeline, preset, frames)
         case.exact()
-        seconds = case.timings[-1].step_seconds[1:]
-        windows = case.plan.index.shape[1]
-        row = Row(f"one step, {frames} frames", seconds, windows * work.step)
+        timing, (steps, windows) = case.timings[-1], case.plan.index.shape[:2]
+        seconds = timing.step_seconds[1:]
+        guided = round(median(timing.guided[1:]))
+        row = Row(f"one step, {frames} frames", seconds, work.exact_steps(windows, guided))
         costs[frames] = row.median / frames
         row.more.update({"windows": windows, "ms per frame": 1000 * costs[frames]})
         rows.append(row)
-    first = costs[min(costs)]
+        if preset.whole and frames != preset.frames:
+            seconds = seconds_of(case.exact, runs, warm=False)
+            flops = work.exact_clip(steps * windows, sum(timing.guided), frames)
+            rows.append(Row(f"clip of {frames} frames, exact caches", seconds, flops))
+            rows.append(Row(f"decoding {frames} frames", seconds_of(case.decode, runs)))
+            label = f"seconds per clip of {frames} frames with decoding"
+            numbers[label] = rows[-2].median + rows[-1].median
     label = "cost of a step per frame, longest / shortest clip"
-    return rows, {label: costs[max(costs)] / first}
+    return rows, numbers | {label: costs[max(costs)] / costs[min(costs)]}
 
 
 def run(name: str, options: argparse.Namespace) -> Report:
@@ -132,7 +161,9 @@ def run(name: str, options: argparse.Namespace) -> Report:
     case = Case(pipeline, preset, preset.frames)
     with_plain = preset.plain if options.plain is None else options.plain
     rows, numbers = clip_rows(case, work, options.runs, with_plain)
-    longer, more = length_rows(pipeline, preset, work, options.lengths or preset.lengths)
+    longer, more = length_rows(
+        pipeline, preset, work, options.lengths or preset.lengths, options.runs
+    )
     settings = {
         "size": f"{preset.size[0]}x{preset.size[1]}",
         "frames": preset.frames,

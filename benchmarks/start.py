@@ -60,7 +60,8 @@ def start(name: str, words: list[str], cache: Path) -> Row:
     seconds = time.perf_counter() - begin
     said = re.search(SAID, ended.stdout)
     if ended.returncode or said is None:
-        raise UserError(f"{name}: expected the command to succeed, found {ended.stderr[-500:]}")
+        said_last = " ".join(ended.stderr.split())[-500:] or f"exit code {ended.returncode}"
+        raise UserError(f"{name}: expected the command to succeed, found {said_last}")
     return Row(name, (seconds,), more={f"{kind} s": float(said[kind]) for kind in said.groupdict()})
 
 

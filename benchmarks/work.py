@@ -68,15 +68,13 @@ class Work:
         inputs = (variables, tokens, latents, pictures, x, t)
         self.plain = sum(total(count(branch, *inputs)[0]) for branch in branches)
 
-    def exact_loop(self, plan: WindowPlan) -> int:
-        """Of the loop: windows over all steps, and the guidance of each distinct one."""
-        steps, windows = plan.index.shape[:2]
-        distinct = {window.tobytes() for step in plan.index for window in step}
-        return steps * windows * self.step + len(distinct) * self.guide
+    def exact_steps(self, windows: int, guided: int) -> int:
+        """Of steps that have so many windows and make the guidance of so many."""
+        return windows * self.step + guided * self.guide
 
-    def exact_clip(self, plan: WindowPlan, frames: int) -> int:
-        """With everything made once."""
-        return self.encoders + self.clip + frames * self.frame + self.exact_loop(plan)
+    def exact_clip(self, windows: int, guided: int, frames: int) -> int:
+        """With everything made once, steps as in `exact_steps`."""
+        return self.encoders + self.clip + frames * self.frame + self.exact_steps(windows, guided)
 
     def plain_clip(self, plan: WindowPlan) -> int:
         """The release's order."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from einops import rearrange
 
@@ -102,12 +101,3 @@ class VAE:
         # would pass for four channels.
         sample = self._apply(params, latents / self.config.scaling, "decode").sample
         return rearrange(sample, "b c h w -> b h w c")
-
-    @typechecked
-    def decode_frames(
-        self, params: dict, latents: Float[Array, "f h w c"], chunk: int = 1
-    ) -> Float[Array, "f H W 3"]:
-        """`decode` over frames, `chunk` at a time, so that memory beyond the frames is constant."""
-        return jax.lax.map(
-            lambda frame: self.decode(params, frame[None])[0], latents, batch_size=chunk
-        )

@@ -47,48 +47,62 @@ class Timing:
     """Seconds to trace the programs of the steps, to compile them and to run each step.
 
     What is traced has to be traced at every start; what is compiled may be in the cache.
+    guided: of how many windows each step made the pose guidance, the first one with what was made
+    before it.
     """
 
     trace_seconds: float
     compile_seconds: float
     step_seconds: tuple[float, ...]
+    guided: tuple[int, ...] = ()
 
 
-def window_poses(
-    pipeline: Pipeline, pose: np.ndarray, plan: WindowPlan, window_batch: int, caches: Caches = ALL
-) -> Callable[[np.ndarray], Pose]:
-    """What gives the pose of a batch of windows with the index `w s`: their guidance.
+class WindowPoses:
+    """Gives the pose of a batch of windows with the index `w s`: their guidance.
 
     That is made of features sent from the host, on one device window by window, and kept, while
     there is room, if it is used again. With a cache off, `make_window_step` makes it.
+
+    made: of how many windows so far.
     """
-    size = window_batch if pipeline.mesh.shape["data"] > 1 else 1
-    by_window = NamedSharding(pipeline.mesh, PartitionSpec("data"))
 
-    def sent(index: np.ndarray) -> Array:
-        return jax.device_put(pose[index], by_window)
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        pose: np.ndarray,
+        plan: WindowPlan,
+        window_batch: int,
+        caches: Caches = ALL,
+    ):
+        self.made = 0
+        self._pipeline, self._pose = pipeline, pose
+        self._sharding = NamedSharding(pipeline.mesh, PartitionSpec("data"))
+        self._guided = caches.pose and caches.guidance
+        self._size = size = window_batch if pipeline.mesh.shape["data"] > 1 else 1
+        steps = range(len(plan.index))
+        self._uses = Counter(index.tobytes() for i in steps for index, _ in plan.batches(i, size))
+        self._kept: dict[bytes, tuple[Array, ...]] = {}
 
-    if not (caches.pose and caches.guidance):
-        return sent
-    steps = range(len(plan.index))
-    uses = Counter(index.tobytes() for i in steps for index, _ in plan.batches(i, size))
-    kept: dict[bytes, tuple[Array, ...]] = {}
-
-    def part(index: np.ndarray) -> tuple[Array, ...]:
-        name = index.tobytes()
-        if name in kept:
-            return kept[name]
-        made = pipeline.call("model", "guide", sent(index))
-        fitting = GUIDANCE_BYTES // max(1, _device_bytes(made))
-        if uses[name] > 1 and len(kept) < fitting:
-            kept[name] = made
-        return made
-
-    def guidance(index: np.ndarray) -> tuple[Array, ...]:
-        parts = [part(index[k : k + size]) for k in range(0, len(index), size)]
+    def __call__(self, index: np.ndarray) -> Pose:
+        if not self._guided:
+            return self._sent(index)
+        size = self._size
+        parts = [self._part(index[k : k + size]) for k in range(0, len(index), size)]
         return parts[0] if len(parts) == 1 else jax.tree.map(_joined, *parts)
 
-    return guidance
+    def _sent(self, index: np.ndarray) -> Array:
+        return jax.device_put(self._pose[index], self._sharding)
+
+    def _part(self, index: np.ndarray) -> tuple[Array, ...]:
+        name = index.tobytes()
+        if name in self._kept:
+            return self._kept[name]
+        made = self._pipeline.call("model", "guide", self._sent(index))
+        self.made += len(index)
+        fitting = GUIDANCE_BYTES // max(1, _device_bytes(made))
+        if self._uses[name] > 1 and len(self._kept) < fitting:
+            self._kept[name] = made
+        return made
 
 
 def _joined(*parts: Array) -> Array:
@@ -132,7 +146,7 @@ class _Run:
     guidance: Guidance
     window_batch: int
     key: Array
-    poses: Callable[[np.ndarray], Pose]
+    poses: WindowPoses
     caches: Caches
     steps: tuple[Step, ...]
     compiler: "_Compiler"
@@ -294,7 +308,7 @@ def denoise_clip(
     """
     assert clip.pose is not None
     steps = steps or (Step(guidance.scale > 1),) * len(solver.timesteps)
-    poses = window_poses(pipeline, clip.pose, plan, window_batch, caches)
+    poses = WindowPoses(pipeline, clip.pose, plan, window_batch, caches)
     rest = (window_batch, key, poses, caches, steps, _Compiler(pipeline))
     run = _Run(pipeline, clip, plan, solver, guidance, *rest)
     latents = pipeline.everywhere(jnp.array(initial, jnp.float32))
@@ -308,6 +322,7 @@ def denoise_clip(
         bar.set_description(f"denoising (compiled in {compile_seconds:.1f} s)")
         bar.reset()
         seconds: list[float] = []
+        guided: list[int] = []
         kept: dict[int, Array] = {}
         for i in range(len(solver.timesteps)):
             started = time.perf_counter()
@@ -316,7 +331,8 @@ def denoise_clip(
             latents, state = update(*run.update_inputs(i, latents, total, state))
             jax.block_until_ready(latents)
             seconds.append(time.perf_counter() - started)
+            guided.append(poses.made - sum(guided))
             if on_step:
                 on_step(i, latents)
             bar.update()
-    return latents, Timing(trace_seconds, compile_seconds, tuple(seconds))
+    return latents, Timing(trace_seconds, compile_seconds, tuple(seconds), tuple(guided))

@@ -176,7 +176,7 @@ def load(
         return load_component(folder, manifest, name, kind, everywhere)
 
     if offload is None:
-        offload = mesh.devices.flat[0].platform != "cpu" and jax.process_count() == 1
+        offload = offloads(mesh)
     # What leaves the devices again comes first, while there is room for it.
     parts = {name: component(name, DTYPES[dtype]) for name in RESTING if not offload}
     for name in RESTING if offload else ():
@@ -196,6 +196,11 @@ def load(
         vae,
         mesh,
     )
+
+
+def offloads(mesh: Mesh) -> bool:
+    """Whether weights that denoising has no use for are kept on the host unless wanted."""
+    return mesh.devices.flat[0].platform != "cpu" and jax.process_count() == 1
 
 
 def to_host(tree: Any) -> Any:

@@ -1,7 +1,7 @@
 """What steps may leave out at the price of an error; by default they leave out nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -87,11 +87,4 @@ def hold_windows(plan: WindowPlan, steps: Sequence[Step]) -> WindowPlan:
     for i, step in enumerate(steps):
         if step.mode == "reuse":
             source[i] = source[i - 1]
-    index = plan.index[source]
-    return replace(
-        plan,
-        index=index,
-        weight=plan.weight[source],
-        count=plan.count[source],
-        shared=bool((index == index[:1]).all()),
-    )
+    return WindowPlan(plan.index[source], plan.weight[source], plan.count[source])

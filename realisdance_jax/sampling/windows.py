@@ -19,13 +19,12 @@ class WindowPlan:
     index: (steps, windows, size) frame numbers. weight: same shape, 0 in windows that only pad the
     count to a multiple of the window batch and on all but the last repeat of a frame in a window.
     The result at a frame is sum(weight * window value) / count; count: (steps, frames), the sum of
-    the frame's weights, never 0. shared: all steps have the same windows.
+    the frame's weights, never 0.
     """
 
     index: Int[np.ndarray, "n w s"]
     weight: Float[np.ndarray, "n w s"]
     count: Float[np.ndarray, "n f"]
-    shared: bool
 
     def batches(self, step: int, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Index and weight of a step's windows, `size` windows at a time."""
@@ -142,4 +141,4 @@ def plan_windows(
             weight[i, k] = triangular_weights(length) if kind == "blend" else last_repeat(window)
     count = np.zeros((steps, num_frames), np.float32)
     np.add.at(count, (np.arange(steps)[:, None, None], index), weight)
-    return WindowPlan(index, weight, count, all(windows == lists[0] for windows in lists))
+    return WindowPlan(index, weight, count)

@@ -1,18 +1,23 @@
 """The benchmark commands on a tiny model: what they print, write and compare."""
 
+import argparse
 import dataclasses
 import json
 import sys
 from types import ModuleType, SimpleNamespace
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
-from benchmarks import attention, measure, presets, sample, speed, start, train
+from benchmarks import attention, attention_bytes, measure, presets, sample, speed, start, train
 from benchmarks.measure import Report, Row, compared, markdown
+from benchmarks.work import Work
 from realisdance_jax.checkpoints.packed import pack_weights
 from realisdance_jax.checkpoints.random_weights import write_random_weights
+from realisdance_jax.parallel.mesh import make_mesh
+from realisdance_jax.sampling import denoise
 from realisdance_jax.sampling.speed import SPEEDS
 from realisdance_jax.utils.errors import UserError
 
@@ -51,9 +56,13 @@ def run(monkeypatch, tmp_path, capsys):
     return run
 
 
-def test_sample(run, tmp_path):
-    """The release's order gives the same latents and needs more FLOPs."""
-    found, _ = run(sample, "--runs", "2", "--lengths", "4")
+def test_sample(run, monkeypatch):
+    """The release's order gives the same latents and needs more FLOPs.
+
+    No guidance is kept: each step makes that of its windows.
+    """
+    monkeypatch.setattr(denoise, "GUIDANCE_BYTES", 0)
+    found, _ = run(sample, "--runs", "2", "--lengths", "4", "8")
     rows = {row["name"]: row for row in found["rows"]}
     exact, plain = rows["clip, exact caches"], rows["clip, order of the release"]
     assert len(exact["seconds"]) == len(plain["seconds"]) == 2
@@ -62,7 +71,39 @@ def test_sample(run, tmp_path):
     assert numbers["relative difference of the latents"] < 1e-5
     ratio = plain["flops"] / exact["flops"]
     assert numbers["FLOP ratio, release / exact"] == pytest.approx(ratio)
-    assert rows["one step, 4 frames"]["more"]["windows"] == 2
+    work = Work(presets.TINY)
+    for frames, windows in ((4, 2), (8, 4)):
+        row = rows[f"one step, {frames} frames"]
+        assert row["more"]["windows"] == windows
+        assert row["flops"] == windows * (work.step + work.guide)
+    long = rows["clip of 8 frames, exact caches"]
+    assert len(long["seconds"]) == len(rows["decoding 8 frames"]["seconds"]) == 2
+    assert long["flops"] > exact["flops"]
+    assert numbers["seconds per clip of 8 frames with decoding"] > min(long["seconds"])
+    assert "clip of 4 frames, exact caches" not in rows
+
+
+def test_resting_weights_are_on_the_host_if_wanted():
+    run = presets.make_pipeline(presets.TINY, offload=True)
+    resting = run.variables["params"]["unet_ref"], run.dino_variables, run.vae_params["encoder"]
+    assert {type(leaf) for leaf in jax.tree.leaves(resting)} == {np.ndarray}
+    working = run.variables["params"]["unet_main"], run.vae_params["decoder"]
+    assert not any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(working))
+
+
+def test_peaks_of_two_ways(monkeypatch):
+    """Both have run before either is measured; the least of two orders counts."""
+    ran, sizes = [], iter([5, 9, 7, 3])
+
+    def peak_of(way):
+        ran.append(way())
+        return next(sizes)
+
+    monkeypatch.setattr(sample, "peak_of", peak_of)
+    second = mock.Mock(return_value="second")
+    assert sample.peaks(lambda: "first", second) == (3, 7)
+    assert ran == ["first", "second", "second", "first"]
+    assert second.call_count == 3
 
 
 def test_train(run):
@@ -110,7 +151,8 @@ def test_speed(monkeypatch, tmp_path, capsys):
     assert all(5 < row["more"]["least dB"] < 90 for row in rows.values())
     page = (tmp_path / "out" / "speed-dancer-cpu.md").read_text()
     assert page in capsys.readouterr().out
-    assert "`python -m benchmarks.speed --weights WEIGHTS --clips 2 --frames 3`" in page
+    words = "--weights WEIGHTS --clips 2 --frames 3 --size 32x32 --steps 4 --window 3 --only"
+    assert f"`python -m benchmarks.speed {words} 'ddim, 25 steps' 'unipc, 12 steps'`" in page
     assert str(tmp_path) not in page
 
 
@@ -153,6 +195,68 @@ def test_the_page_of_a_report():
     ]
 
 
+def test_zeros_have_no_ratio():
+    rows = [Row("step", (1.0,)), Row("none", (0.0,))]
+    report = Report("sample", "full", {}, DEVICE, rows, {"a": 0.0, "b": 2.0, "c": 3.0})
+    old = [{"name": "step", "seconds": [0.0]}, {"name": "none", "seconds": [1.0]}]
+    other = {"rows": old, "numbers": {"a": 1.0, "b": 0.0, "c": 3.0}}
+    assert compared(report, other).splitlines()[2:] == ["| c | 3 | 3 | 1.000 |"]
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Options of a benchmark with these words."""
+
+    def parsed(*words: str):
+        parser = measure.make_parser("sample", None)
+        parser.add_argument("--plain", action=argparse.BooleanOptionalAction)
+        parser.add_argument("--lengths", type=int, nargs="+")
+        monkeypatch.setattr(sys, "argv", ["sample", *words])
+        return measure.parse(parser)
+
+    return parsed
+
+
+def test_reports_repeat_the_options(parsed, monkeypatch, tmp_path, capsys):
+    """And only those of a run with default options replace the record."""
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    report = Report("sample", "full", {}, DEVICE, [Row("step", (1.0,))], {})
+    record = "sample-full-nvidia-h200"
+    measure.finish(report, parsed("--preset", "full"))
+    assert {file.name for file in tmp_path.iterdir()} == {f"{record}.json", f"{record}.md"}
+    page = (tmp_path / f"{record}.md").read_text()
+    assert "# sample, preset full\n\n`python -m benchmarks.sample --preset full`" in page
+    compare = ("--compare", str(tmp_path / f"{record}.json"))
+    words = ("--preset", "full", "--runs", "3", "--no-plain", "--lengths", "4", "8")
+    measure.finish(report, parsed(*words, *compare))
+    assert "| step | 1 | 1 | 1.000 |" in capsys.readouterr().out
+    assert (tmp_path / f"{record}.md").read_text() == page
+    other = (tmp_path / f"{record}-runs-3-no-plain-lengths-4-8.md").read_text()
+    assert f"`python -m benchmarks.sample {' '.join(words)}`" in other
+    measure.finish(report, parsed(*words, "--out", str(tmp_path / "out")))
+    assert (tmp_path / "out" / f"{record}.md").read_text() == other
+
+
+def test_options_are_checked_before_measuring(parsed, tmp_path):
+    with pytest.raises(UserError, match="--runs: expected at least 1, found 0"):
+        parsed("--runs", "0")
+    row, file = {"name": "step", "seconds": [1.0]}, tmp_path / "other.json"
+    for text in (
+        "",
+        "[]",
+        "{}",
+        '{"rows": [{}], "numbers": {}}',
+        json.dumps({"rows": [row | {"seconds": ["1"]}], "numbers": {}}),
+        json.dumps({"rows": [row | {"length": 3}], "numbers": {}}),
+        json.dumps({"rows": [row], "numbers": {"a": "b"}}),
+    ):
+        file.write_text(text)
+        with pytest.raises(UserError, match=r"other\.json: expected the JSON of a benchmark"):
+            parsed("--compare", str(file))
+    with pytest.raises(UserError, match=r"none\.json: expected the JSON of a benchmark, found"):
+        parsed("--compare", str(tmp_path / "none.json"))
+
+
 def test_times_are_of_runs_after_the_first():
     calls = []
 
@@ -175,6 +279,30 @@ def test_the_peak_is_that_of_the_call():
     assert None not in (small, big, after)
     assert big > small + 0.9 * size
     assert after < small + 0.5 * size
+
+
+def test_a_failed_start_is_told_in_one_line(tmp_path):
+    words = [sys.executable, "-c", "raise SystemExit('first line\\nsecond  line')"]
+    with pytest.raises(UserError, match=r"first start: expected .* found first line second line$"):
+        start.start("first start", words, tmp_path)
+
+
+def test_topologies_of_attention_bytes():
+    for name in ("v5e:2x2", "v4:2x2x4"):
+        attention_bytes.check(name)
+    for name, reason in (
+        ("h100:8", r"expected TPUs \(v5e, .*\), found h100:8 \(for GPUs see plan\)"),
+        ("cpu:4", "expected TPUs .* found cpu:4"),
+        ("v5e:4x8", "a number of devices that divides 16 frames, found 32 in v5e:4x8"),
+        ("v9", "expected KIND:SHAPE"),
+    ):
+        with pytest.raises(UserError, match=f"--topology: .*{reason}"):
+            attention_bytes.check(name)
+
+
+def test_bytes_are_of_ways_that_take_the_shape():
+    mesh = make_mesh({"data": 1, "frames": 2}, jax.devices()[:2])
+    assert list(attention_bytes.kinds(mesh)) == ["xla", "chunked"]
 
 
 @pytest.mark.slow

@@ -1,19 +1,14 @@
-"""Laws of the parts: nearest resize, frame-wise decoding, position tables."""
+"""Laws of the parts: nearest resize, position tables."""
 
-import functools
 from fractions import Fraction
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realisdance_jax.models.config import VAEConfig
 from realisdance_jax.models.dinov2 import bicubic_matrix, resize_positions
 from realisdance_jax.models.resnet import resize_nearest
-from realisdance_jax.models.vae import VAE
 
 
 def few(count: int):
@@ -56,20 +51,3 @@ def test_position_table_is_kept_for_square_pictures_of_its_size_only():
     np.testing.assert_array_equal(stretched[0], table[0])
     assert float(jnp.abs(stretched - table).max()) > 1e-2
     assert resize_positions(table, 4, 7, False).shape == (29, 3)
-
-
-@functools.cache
-def decoded() -> tuple:
-    vae = VAE(VAEConfig(widths=(4, 8), layers_per_block=1, norm_groups=2))
-    params = vae.init(jax.random.key(0))
-    latents = jnp.asarray(np.random.default_rng(1).standard_normal((5, 3, 4, 4)), jnp.float32)
-    return vae, params, latents, np.asarray(jax.jit(vae.decode)(params, latents))
-
-
-@pytest.mark.parametrize("chunk", [1, 2, 8])
-def test_decoding_in_chunks_is_decoding(chunk):
-    vae, params, latents, whole = decoded()
-    assert whole.shape == (5, 6, 8, 3)
-    frames = jax.jit(functools.partial(vae.decode_frames, chunk=chunk))(params, latents)
-    np.testing.assert_allclose(frames, whole, atol=1e-5)
-    assert np.std(whole) > 1e-2

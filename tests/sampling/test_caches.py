@@ -139,7 +139,7 @@ def test_guidance_is_kept_while_there_is_room(monkeypatch):
     distinct = len({index.tobytes() for index in windows})
     for room, expected in ((2**30, distinct), (0, len(windows))):
         monkeypatch.setattr(denoise, "GUIDANCE_BYTES", room)
-        poses = denoise.window_poses(pipeline(), draw(0, 6, *SIZE, 8), plan, 1)
+        poses = denoise.WindowPoses(pipeline(), draw(0, 6, *SIZE, 8), plan, 1)
         made.clear()
         for index in windows:
             poses(index)
@@ -154,9 +154,9 @@ def test_guidance_is_kept_by_window_in_batches_of_two(monkeypatch):
     monkeypatch.setattr(Pipeline, "call", lambda *args: made.append(1) or (args[-1],))
     batches = [index for i in range(8) for index, _ in plan.batches(i, 2)]
     pose = draw(0, 6, *SIZE, 8)
-    poses = denoise.window_poses(pipeline(), pose, plan, 2)
+    poses = denoise.WindowPoses(pipeline(), pose, plan, 2)
     for index in batches:
         np.testing.assert_array_equal(poses(index)[0], pose[index])
     distinct = {window.tobytes() for index in batches for window in index}
-    assert len(made) == len(distinct) == denoise.guided_windows(plan, 1)
+    assert len(made) == poses.made == len(distinct) == denoise.guided_windows(plan, 1)
     assert len(distinct) < len({index.tobytes() for index in batches}) * 2

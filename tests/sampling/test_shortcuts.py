@@ -87,7 +87,6 @@ def test_reusing_steps_have_the_windows_of_the_step_before():
     for i, source in enumerate((0, 0, 0, 3, 3, 3)):
         for name in ("index", "weight", "count"):
             np.testing.assert_array_equal(getattr(held, name)[i], getattr(plan, name)[source])
-    assert not held.shared
     assert not (plan.index[0] == plan.index[1]).all()
     unchanged = hold_windows(plan, plan_steps(TIMES, 999, True, NONE, 3))
     np.testing.assert_array_equal(unchanged.index, plan.index)
