@@ -18,6 +18,7 @@ from realisdance_jax.data.sound import check_sound
 from realisdance_jax.diffusion.schedule import Spacing
 from realisdance_jax.diffusion.solvers import SOLVERS
 from realisdance_jax.sampling.cases import Case, find_cases
+from realisdance_jax.sampling.compiled import Compiled
 from realisdance_jax.sampling.conditions import open_driver
 from realisdance_jax.sampling.config import SampleConfig, Uncond
 from realisdance_jax.sampling.exported import read_programs, write_programs
@@ -282,9 +283,9 @@ def main() -> None:
     stored = read_programs(options.exported, target) if options.exported else None
     pipeline = load(weights, dtype, devices_per_window=share, offload=options.offload)
     if stored:
-        pipeline = replace(pipeline, stored=stored, compiled={})
+        pipeline = replace(pipeline, stored=stored, compiled=Compiled())
     if options.export:
-        pipeline = replace(pipeline, recorded={}, compiled={})
+        pipeline = replace(pipeline, recorded={}, compiled=Compiled())
     failed = []
     for job in jobs:
         try:

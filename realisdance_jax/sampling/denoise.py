@@ -44,9 +44,8 @@ GUIDANCE_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds to trace the programs of the steps, to compile them and to run each step.
+    """Seconds to trace programs, to compile them (`compiled.py`) and to run each step.
 
-    What is traced has to be traced at every start; what is compiled may be in the cache.
     guided: of how many windows each step made the pose guidance, the first one with what was made
     before it.
     """
@@ -149,7 +148,6 @@ class _Run:
     poses: WindowPoses
     caches: Caches
     steps: tuple[Step, ...]
-    compiler: "_Compiler"
 
     def window_inputs(self, i: int, x: Array, index: np.ndarray) -> tuple:
         t = self.pipeline.everywhere(jnp.int32(self.solver.timesteps[i]))
@@ -207,7 +205,7 @@ class _Run:
         """
         everywhere, mesh = self.pipeline.everywhere, self.pipeline.mesh
         whole, by_window = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
-        compiled = self.compiler
+        compiled = self._compiled
         index, weight = next(self.plan.batches(0, self.window_batch))
         where, share = everywhere((index, weight))
         take = compiled(("take",), take_windows, (), by_window, (latents, where))
@@ -227,31 +225,7 @@ class _Run:
         update = make_update(self.solver, guidance)
         return _Programs(take, predict, add, compiled(name, update, (4, 5), whole, inputs))
 
-
-def placed(shape: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-    """The shape of an array that is spread so."""
-    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
-
-
-def _kind(name: str, caches: Caches, step: Step) -> str:
-    """What a program of windows is called in files."""
-    branches = "both branches" if step.guided else "one branch"
-    layers = f" {step.layers}" if step.layers else ""
-    rest = "" if caches == ALL else f", {caches}"
-    return f"{name}: {branches}, {step.mode}{layers}{rest}"
-
-
-@dataclass
-class _Compiler:
-    """Gives compiled programs, those of earlier clips where they are the same.
-
-    trace_seconds: spent so far on tracing and lowering.
-    """
-
-    pipeline: Pipeline
-    trace_seconds: float = 0.0
-
-    def __call__(
+    def _compiled(
         self,
         name: tuple,
         program: Callable,
@@ -259,30 +233,29 @@ class _Compiler:
         out: NamedSharding,
         inputs: tuple,
     ) -> Callable:
-        shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(inputs))
-        kept = self.pipeline.compiled
-        if (name, shapes) not in kept:
-            with self.pipeline.precision():
-                started = time.perf_counter()
-                lowered = self._jitted(name, program, donated, out, inputs).lower(*inputs)
-                self.trace_seconds += time.perf_counter() - started
-                kept[name, shapes] = lowered.compile()
-        return kept[name, shapes]
+        def make() -> Any:
+            if name[0] != "window":
+                return jax.jit(program, donate_argnums=donated, out_shardings=out)
+            kind, rest = _kind(*name[1:]), inputs[1:]
+            jitted = self.pipeline.jitted(kind, program, rest, out)
+            self.pipeline.record(kind, jitted, inputs, rest)
+            return jitted
 
-    def _jitted(
-        self,
-        name: tuple,
-        program: Callable,
-        donated: tuple[int, ...],
-        out: NamedSharding,
-        inputs: tuple,
-    ) -> Any:
-        if name[0] != "window":
-            return jax.jit(program, donate_argnums=donated, out_shardings=out)
-        kind, rest = _kind(*name), inputs[1:]
-        jitted = self.pipeline.jitted(kind, program, rest, out)
-        self.pipeline.record(kind, jitted, inputs, rest)
-        return jitted
+        with self.pipeline.precision():
+            return self.pipeline.compiled.get(name, make, inputs)
+
+
+def placed(shape: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    """The shape of an array that is spread so."""
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
+
+
+def _kind(caches: Caches, step: Step) -> str:
+    """What a program of windows is called in files."""
+    branches = "both branches" if step.guided else "one branch"
+    layers = f" {step.layers}" if step.layers else ""
+    rest = "" if caches == ALL else f", {caches}"
+    return f"window: {branches}, {step.mode}{layers}{rest}"
 
 
 def denoise_clip(
@@ -309,17 +282,15 @@ def denoise_clip(
     assert clip.pose is not None
     steps = steps or (Step(guidance.scale > 1),) * len(solver.timesteps)
     poses = WindowPoses(pipeline, clip.pose, plan, window_batch, caches)
-    rest = (window_batch, key, poses, caches, steps, _Compiler(pipeline))
-    run = _Run(pipeline, clip, plan, solver, guidance, *rest)
+    run = _Run(pipeline, clip, plan, solver, guidance, window_batch, key, poses, caches, steps)
     latents = pipeline.everywhere(jnp.array(initial, jnp.float32))
     state = pipeline.everywhere(solver.init(latents[None]))
     with tqdm(total=len(solver.timesteps), unit="step", disable=not progress) as bar:
         bar.set_description("compiling")
-        started = time.perf_counter()
+        before = pipeline.compiled.seconds
         programs = run.compile(latents, state)
-        trace_seconds = run.compiler.trace_seconds
-        compile_seconds = time.perf_counter() - started - trace_seconds
-        bar.set_description(f"denoising (compiled in {compile_seconds:.1f} s)")
+        spent = pipeline.compiled.since(before)
+        bar.set_description(f"denoising (compiled in {spent.compile:.1f} s)")
         bar.reset()
         seconds: list[float] = []
         guided: list[int] = []
@@ -335,4 +306,4 @@ def denoise_clip(
             if on_step:
                 on_step(i, latents)
             bar.update()
-    return latents, Timing(trace_seconds, compile_seconds, tuple(seconds), tuple(guided))
+    return latents, Timing(*spent, tuple(seconds), tuple(guided))

@@ -22,6 +22,7 @@ from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.models.vae import VAE
 from realisdance_jax.parallel.mesh import make_mesh
+from realisdance_jax.sampling.compiled import Compiled
 from realisdance_jax.sampling.exported import (
     Stored,
     Target,
@@ -45,7 +46,7 @@ Network = Literal["model", "dino", "vae"]
 class Pipeline:
     """Weights on devices and what runs them. The VAE and DINOv2 compute in float32.
 
-    compiled: programs of earlier clips, so that a second clip of one size does not compile again.
+    compiled: programs of this and of earlier clips.
     estimates: of the memory that clips need, likewise (`memory.py`).
     recorded: where traced programs are put for a file; None keeps none. stored: programs of such a
     file, which are used instead of tracing.
@@ -59,7 +60,7 @@ class Pipeline:
     vae: VAE
     vae_params: dict
     mesh: Mesh
-    compiled: dict = field(default_factory=dict)
+    compiled: Compiled = field(default_factory=Compiled)
     estimates: dict = field(default_factory=dict)
     recorded: dict[str, Any] | None = None
     stored: Stored | None = None
@@ -90,17 +91,18 @@ class Pipeline:
             "dino": (self.dino, self.dino_variables),
             "vae": (self.vae, self.vae_params),
         }[network]
-        kind = f"{network} {method}"
-        key: Any = (network, method)
-        if self.stored:
-            key = program_name(kind, inputs)
-        if key not in self.compiled:
+        kind, arguments = f"{network} {method}", (variables, *inputs)
+
+        def make() -> Any:
             is_vae = isinstance(module, VAE)
             pure = getattr(module, method) if is_vae else partial(module.apply, method=method)
-            self.compiled[key] = self.jitted(kind, pure, inputs)
+            jitted = self.jitted(kind, pure, inputs)
+            self.record(kind, jitted, arguments, inputs)
+            return jitted
+
         with self.precision(network):
-            self.record(kind, self.compiled[key], (variables, *inputs), inputs)
-            return self.compiled[key](variables, *inputs)
+            program = self.compiled.get(kind, make, arguments)
+        return program(*arguments)
 
     def jitted(self, kind: str, program: Callable, inputs: Any, out: Any = None) -> Any:
         """`program` jitted, or what `stored` has for these inputs in its place.

@@ -173,7 +173,7 @@ def sample_clip(
     nor window batch nor length. Raises `UserError` when `initial` has another shape, and when
     solver, steps or windows do not suit the weights.
     """
-    manifest = pipeline.manifest
+    manifest, before = pipeline.manifest, pipeline.compiled.seconds
     uncond = config.uncond or manifest.uncond
     solver, steps = choose_steps(manifest, config)
     noise_key, step_key = jax.random.split(jax.random.key(config.seed))
@@ -195,8 +195,13 @@ def sample_clip(
     )
     latents = pipeline.on_host(denoised)
     target = clip.reference if config.color else None
+    video = _decode(pipeline, latents, target, config.chunk)
+    trace_seconds, compile_seconds = pipeline.compiled.since(before)
+    timing = dataclasses.replace(
+        timing, trace_seconds=trace_seconds, compile_seconds=compile_seconds
+    )
     return Animation(
-        video=_decode(pipeline, latents, target, config.chunk),
+        video=video,
         reference=(np.clip(clip.reference / 2 + 0.5, 0, 1) * 255).astype(np.uint8),
         pictures=encoded.pictures,
         gates=encoded.gates,

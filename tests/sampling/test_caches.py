@@ -16,6 +16,7 @@ from realisdance_jax.models.realisdance import RealisDance
 from realisdance_jax.parallel.mesh import make_mesh
 from realisdance_jax.sampling import denoise
 from realisdance_jax.sampling.caches import ALL, Caches
+from realisdance_jax.sampling.compiled import Compiled
 from realisdance_jax.sampling.denoise import denoise_clip
 from realisdance_jax.sampling.encode import Clip, encode_conditions, encode_reference
 from realisdance_jax.sampling.pipeline import Pipeline
@@ -121,7 +122,7 @@ def test_how_often_networks_run(monkeypatch, caches):
 
     for name in ran:
         monkeypatch.setattr(RealisDance, name, counted(name))
-    latents("image", caches, dataclasses.replace(pipeline(), compiled={}))
+    latents("image", caches, dataclasses.replace(pipeline(), compiled=Compiled()))
     jax.effects_barrier()
     calls = STEPS * PLAN.index.shape[1]
     expected = {"encode_reference": 1, "guide": 2}

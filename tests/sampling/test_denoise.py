@@ -80,10 +80,27 @@ def test_windows_are_averaged_and_devices_hold_no_features_of_the_clip(kind, fra
     solver, key = make_solver("ddim", ScheduleConfig(), 3), jax.random.key(0)
     ours, _ = denoise_clip(run, clip, latents, plan, solver, Guidance(1.5), batch, key)
     np.testing.assert_allclose(ours, expected(plan, latents, pose, 1.5), atol=2e-5)
-    shapes = [shape for _, key in run.compiled if type(key) is tuple for shape, _ in key]
+    inputs = [key for name, key in run.compiled.programs if type(name) is tuple]
+    shapes = [shape for key in inputs for shape, *_ in key]
     assert len(shapes) > 5
     assert max(map(math.prod, shapes)) <= batch * 4 * math.prod(pose.shape[1:])
     assert set(model.precisions) == {"highest"}
+
+
+def test_seconds_of_all_programs_are_told(monkeypatch):
+    """Those of `call` as well; of a program that is there already, none."""
+    clock = iter(range(100))
+    ticking = SimpleNamespace(perf_counter=lambda: next(clock))
+    monkeypatch.setattr("realisdance_jax.sampling.compiled.time", ticking)
+    run = pipeline(Toy(), 1)
+    x = run.everywhere(jnp.ones((1, 2)))
+    run.call("model", "guide", x)
+    before = run.compiled.seconds
+    assert before == (1, 1)
+    run.call("model", "guide", x + 1)
+    assert run.compiled.seconds == before
+    run.call("model", "guide", run.everywhere(jnp.ones((2, 2))))
+    assert run.compiled.since(before) == (1, 1)
 
 
 def test_pose_features_stay_on_the_host():

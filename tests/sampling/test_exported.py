@@ -16,6 +16,7 @@ from realisdance_jax.diffusion.schedule import ScheduleConfig
 from realisdance_jax.diffusion.solvers import make_solver
 from realisdance_jax.models.config import MotionConfig, RealisDanceConfig
 from realisdance_jax.parallel.mesh import make_mesh
+from realisdance_jax.sampling.compiled import Compiled
 from realisdance_jax.sampling.denoise import denoise_clip
 from realisdance_jax.sampling.exported import INDEX, read_programs, write_programs
 from realisdance_jax.sampling.pipeline import Pipeline, export_target
@@ -122,7 +123,7 @@ def test_programs_for_something_else(stored):
         assert f"{file}: {reason}" in str(caught.value)
     with pytest.raises(UserError, match=r"model project of .* found none of 1 that is called so$"):
         dataclasses.replace(
-            run, recorded=None, compiled={}, stored=read_programs(file, target(run))
+            run, recorded=None, compiled=Compiled(), stored=read_programs(file, target(run))
         ).call("model", "project", jnp.ones((1, 2)))
 
 

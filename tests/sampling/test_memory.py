@@ -83,7 +83,8 @@ def test_kept_guidance_has_its_room_on_each_device(monkeypatch):
     assert much - none == 50_000
 
 
-def test_the_compiler_needs_no_more(monkeypatch):
+@pytest.mark.parametrize("which", [0, 2], ids=["window", "decoder"])
+def test_the_compiler_needs_no_more(monkeypatch, which):
     """The estimate is from above, and not absurd."""
     asked = []
     real = memory.intermediate_bytes
@@ -95,11 +96,11 @@ def test_the_compiler_needs_no_more(monkeypatch):
     monkeypatch.setattr(memory, "intermediate_bytes", estimate)
     needs_of(pipeline(), CONFIG, FRAMES, 4, 4)
     assert len(asked) == 3
-    function, args, estimated = asked[2]
+    function, args, estimated = asked[which]
     compiled = jax.jit(function).lower(*args).compile().memory_analysis()
     assert compiled is not None
     actual = compiled.temp_size_in_bytes + compiled.output_size_in_bytes
-    assert 0.8 * actual <= estimated <= 6 * actual
+    assert actual <= estimated <= 6 * actual
 
 
 def test_sizes_are_chosen_and_said(monkeypatch):
