@@ -147,8 +147,12 @@ def make_pipeline(preset: Preset, offload: bool | None = None) -> Pipeline:
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
     def component(name: str, seed: int, dtype: str) -> dict:
-        def placed(x: np.ndarray) -> jax.Array:
+        rests = offload and name in (*RESTING, "image_encoder")
+
+        def placed(x: np.ndarray) -> jax.Array | np.ndarray:
             kind = DTYPES[dtype] if x.ndim > 1 else jnp.float32
+            if rests:
+                return np.asarray(x, jnp.dtype(kind))
             return jax.device_put(jnp.asarray(x, kind), whole)
 
         return jax.tree.map(placed, random_variables(preset.model, name, seed))
@@ -157,8 +161,6 @@ def make_pipeline(preset: Preset, offload: bool | None = None) -> Pipeline:
     dino = component("image_encoder", 4, "float32")
     vae = component("vae", 5, "float32")["params"]
     if offload:
-        parts |= {name: to_host(parts[name]) for name in RESTING}
-        dino = to_host(dino)
         vae |= {name: to_host(vae[name]) for name in VAE_ENCODER}
     return Pipeline(
         Manifest(FORMAT, preset.model),

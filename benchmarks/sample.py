@@ -72,9 +72,12 @@ class Case:
 
 
 def peaks(first: Callable, second: Callable | None) -> tuple[int | None, int | None]:
-    """Of two ways that both ran before, each in both orders: the least, as what one way leaves
-    behind is no need of the other. Of devices, which tell only the peak since the process began:
-    the first way's before the second has run, then that of both."""
+    """Bytes of two ways, of which the first ran before: of each the least of two calls, one before
+    and one after the other way, once both are warm.
+
+    Of devices, which tell only the peak since the process began: the first way's before the second
+    has run, then that of both.
+    """
     if second is None:
         return peak_of(first), None
     if jax.devices()[0].platform != "cpu":

@@ -3,7 +3,9 @@
 import argparse
 import dataclasses
 import json
+import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from unittest import mock
 
@@ -21,6 +23,7 @@ from realisdance_jax.sampling import denoise
 from realisdance_jax.sampling.speed import SPEEDS
 from realisdance_jax.utils.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 DEVICE = {
     "platform": "gpu",
     "kind": "NVIDIA H200",
@@ -303,6 +306,17 @@ def test_topologies_of_attention_bytes():
 def test_bytes_are_of_ways_that_take_the_shape():
     mesh = make_mesh({"data": 1, "frames": 2}, jax.devices()[:2])
     assert list(attention_bytes.kinds(mesh)) == ["xla", "chunked"]
+
+
+def test_bench_gpu_says_what_it_does_not_measure(tmp_path):
+    def commands() -> str:
+        words = ["make", "-n", "bench-gpu", f"EMBEDDED={tmp_path}"]
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True).stdout
+
+    assert f"speed: not measured, no weights in {tmp_path} (make embedded)" in commands()
+    (tmp_path / "ours.npz").touch()
+    assert "benchmarks.speed --weights" in commands()
+    assert "not measured" not in commands()
 
 
 @pytest.mark.slow
