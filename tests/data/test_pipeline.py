@@ -94,7 +94,7 @@ def test_the_hash_of_a_draw_knows_the_clip(flawed):
     one = dataclasses.replace(SMALL, batch=7, frames=9, stride=1, start=0, reference="first")
     (batch,) = batches(one, 1)
     assert len(set(batch["draw_hash"].tolist())) == 7
-    config = dataclasses.replace(flawed_config(flawed), start=0, fixed_gap=True, reference="first")
+    config = dataclasses.replace(flawed_config(flawed), start=0, reference="first")
     rows = [batches(config, 5, seed=1), batches(config, 5, seed=1)]
     hashes = [[h for batch in part for h in batch["draw_hash"].tolist()] for part in rows]
     assert hashes[0] == hashes[1]
