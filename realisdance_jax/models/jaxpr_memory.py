@@ -1,7 +1,7 @@
 """How many bytes a function's intermediates take at most, from its jaxpr: nothing is compiled.
 
-An estimate from above: operations in the order in which they were traced, each result whole from
-where it is made to where it is last used. Compilers fuse some of them away.
+Operations in the order in which they were traced, each result whole from where it is made to where
+it is last used. Compilers fuse some of them away, and may have others at once or copied.
 """
 
 import math

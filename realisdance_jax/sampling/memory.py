@@ -27,6 +27,10 @@ Fitted = Literal["window_batch", "chunk"]
 SHARE = 0.8
 """Of the free bytes, what is planned for; the rest is for fragments and what is not foreseen."""
 
+ALLOWANCE = 1.75
+"""Of what a call needs in the order of tracing, what compilers take: other layouts, and both
+branches of guidance at once. Up to 1.57 was found, for steps of small models on a CPU."""
+
 MIB = 2**20
 MOST_FRAMES = 16
 """Frames of a call of the pose encoders or the VAE: more are no faster."""
@@ -68,7 +72,7 @@ def _estimate(pipeline: Pipeline, config: SampleConfig, size: int, uncond: Uncon
     guidance = Guidance(config.guidance)
     inputs = (shapes.clip, shapes.guided, shapes.x, shapes.t)
     step = make_window_step(model, guidance)
-    window = intermediate_bytes(step, variables, *inputs) + tree_bytes(inputs[1:])
+    window = _call_bytes(step, variables, *inputs) + tree_bytes(inputs[1:])
     deep = 0
     if config.reuse_features > 1:
         layers = config.reuse_layers or outer_layers(model.config.unet)
@@ -78,12 +82,17 @@ def _estimate(pipeline: Pipeline, config: SampleConfig, size: int, uncond: Uncon
     return _Estimate(shapes, window, _frame(pipeline, model, shapes), deep)
 
 
+def _call_bytes(program: Callable, *inputs: Any) -> int:
+    """Of a call, beside its inputs."""
+    return int(ALLOWANCE * intermediate_bytes(program, *inputs))
+
+
 def needs_of(
     pipeline: Pipeline, config: SampleConfig, frames: int, windows: int, distinct: int
 ) -> Needs:
     """Of a clip of `frames` frames in `windows` windows per step; guidance of `distinct` in all.
 
-    Arguments to the byte; intermediates as `jaxpr_memory` estimates them, which is from above.
+    Arguments to the byte; intermediates as `jaxpr_memory` counts them, times `ALLOWANCE`.
     """
     manifest, mesh = pipeline.manifest, pipeline.mesh
     size = min(config.window_size, frames) if manifest.model.motion else 1
@@ -136,8 +145,8 @@ def _frame(pipeline: Pipeline, model: RealisDance, shapes: StepShapes) -> int:
         jax.tree.map(_shape, tree) for tree in (pipeline.variables, pipeline.vae_params)
     )
     latents = jax.ShapeDtypeStruct((1, *shapes.x.shape[2:]), shapes.x.dtype)
-    encoding = intermediate_bytes(encode, variables, shapes.pictures)
-    decoding = intermediate_bytes(pipeline.vae.decode, params, latents)
+    encoding = _call_bytes(encode, variables, shapes.pictures)
+    decoding = _call_bytes(pipeline.vae.decode, params, latents)
     return max(encoding + tree_bytes(shapes.pictures), decoding + tree_bytes(latents))
 
 

@@ -87,13 +87,13 @@ def test_kept_guidance_has_its_room_on_each_device(monkeypatch):
 def test_the_compiler_needs_no_more(monkeypatch, which):
     """The estimate is from above, and not absurd."""
     asked = []
-    real = memory.intermediate_bytes
+    real = memory._call_bytes
 
     def estimate(function, *args):
         asked.append((function, args, real(function, *args)))
         return asked[-1][2]
 
-    monkeypatch.setattr(memory, "intermediate_bytes", estimate)
+    monkeypatch.setattr(memory, "_call_bytes", estimate)
     needs_of(pipeline(), CONFIG, FRAMES, 4, 4)
     assert len(asked) == 3
     function, args, estimated = asked[which]
