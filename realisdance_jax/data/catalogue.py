@@ -105,8 +105,13 @@ def open_sources(config: DataConfig) -> list[Source]:
 
 
 def _require_length(name: str, source: Source, span: int) -> None:
+    """Of every clip that can be read; others are replaced when they are met."""
     for number in range(len(source)):
-        if (found := source.frames(number)) < span:
+        try:
+            found = source.frames(number)
+        except UserError:
+            continue
+        if found < span:
             raise UserError(
                 f"{name}: {source.name(number)}: expected at least {span} frames, found {found}"
             )

@@ -101,6 +101,12 @@ def test_the_hash_of_a_draw_knows_the_clip(flawed):
     assert len(set(hashes[0])) == 40  # a clip, and again in place of one that is unreadable
 
 
+def test_a_fixed_gap_bears_a_clip_that_cannot_be_read(flawed):
+    """It is replaced when it is met, as with any gap."""
+    config = dataclasses.replace(flawed_config(flawed), fixed_gap=True)
+    assert len(batches(config, 2)) == 2
+
+
 def test_mixtures_have_their_shares(tmp_path):
     write_folder(tmp_path, 2, frames=5)
     sources = ("synthetic", str(tmp_path))
