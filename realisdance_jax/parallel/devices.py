@@ -53,5 +53,6 @@ def is_ampere_or_later(device: Any) -> bool:
     if said is None:
         # All GPUs of the table are.
         return chip_of(getattr(device, "device_kind", "")) is not None
-    # AMD's are called such as gfx90a.
-    return re.fullmatch(r"\d+\.\d+", str(said)) is not None and float(said) >= 8
+    # Such as 9.0 or, with features of one architecture, 9.0a; AMD's are called such as gfx90a.
+    found = re.fullmatch(r"(\d+\.\d+)[af]?", str(said))
+    return found is not None and float(found[1]) >= 8

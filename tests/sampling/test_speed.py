@@ -86,6 +86,7 @@ def test_intervals_are_two_numbers(text):
         ("tpu", None, True),
         ("gpu", "9.0", True),
         ("gpu", "12.0", True),
+        ("gpu", "9.0a", True),
         ("gpu", "8.0", True),
         ("gpu", "7.5", False),
         ("gpu", "gfx90a", False),
