@@ -95,8 +95,9 @@ def train(
         with jax.transfer_guard("disallow"):
             state, metrics = step_function(state, frozen, batch)
         if step == started:
-            writer.compiled(time.perf_counter() - called)
-            meter.apart(time.perf_counter() - called)
+            first_call = time.perf_counter() - called
+            writer.compiled(first_call)
+            meter.apart(first_call)
         # The step before is surely done: reading it now never makes the devices wait.
         if pending is not None:
             _record(*pending, writer, meter)

@@ -13,25 +13,17 @@ from realisdance_jax.data.demo_clip import DemoFiles, write_demo_clip
 from realisdance_jax.models.config import (
     DinoConfig,
     MotionConfig,
-    PoseGuiderConfig,
     RealisDanceConfig,
-    UNetConfig,
     VAEConfig,
 )
 from realisdance_jax.sampling.pipeline import Pipeline, load
 from tests.commands import Run, run_program
+from tests.models.tiny import POSE, TWO_LEVELS
 
 # Two levels and one layer of each kind: programs that compile in seconds. The VAE needs its four.
 SMALL = RealisDanceConfig(
-    unet=UNetConfig(
-        widths=(8, 16),
-        layers_per_block=1,
-        attention_levels=(True, False),
-        heads=(2, 4),
-        context_dim=6,
-        norm_groups=4,
-    ),
-    pose=PoseGuiderConfig(encoder_widths=(2, 3, 4, 5), gate_width=3),
+    unet=TWO_LEVELS,
+    pose=POSE,
     dino=DinoConfig(width=8, layers=1, heads=2, table_size=3),
     vae=VAEConfig(widths=(4, 4, 4, 4), layers_per_block=1, norm_groups=4),
     motion=MotionConfig(heads=2, max_frames=6),

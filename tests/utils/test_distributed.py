@@ -159,7 +159,7 @@ def test_gke_runs_the_python_of_the_image_or_another(tmp_path, python):
     assert calls[calls.index("--command") + 1] == f"{start} --preempt-exit-code=1"
 
 
-@pytest.mark.parametrize("value", ["gs://bucket/run", "s3://b/x", "file:///tmp/x"])
+@pytest.mark.parametrize("value", ["gs://bucket/run", "s3://b/x", "file:///data/x"])
 def test_addresses_are_no_folders(value):
     line = refusal(local_path, "--workdir", value)
     assert line.startswith("--workdir: expected a path of a file system")
