@@ -6,6 +6,7 @@ compiler shares work between them.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from realisdance_jax.sampling.pipeline import Pipeline
 from realisdance_jax.sampling.programs import Guidance, add_windows, make_update, take_windows
 from realisdance_jax.sampling.windows import WindowPlan
 from realisdance_jax.shapes import Array
+from realisdance_jax.utils.compilation import loads_fast
 
 
 class PlainInputs(NamedTuple):
@@ -73,10 +75,11 @@ def branch_program(model: RealisDance, conditional: bool) -> Callable[..., Array
 
 
 def plain_programs(pipeline: Pipeline, solver: Solver, guidance: Guidance) -> PlainPrograms:
-    """Each is compiled at its first call."""
+    """Each is compiled at its first call, with the options of the sampler."""
+    jit = partial(jax.jit, compiler_options=dict(loads_fast()))
     branches = (branch_program(pipeline.model, conditional) for conditional in (True, False))
     update = make_update(solver, guidance)
-    return PlainPrograms(*map(jax.jit, (*branches, take_windows, add_windows, update)))
+    return PlainPrograms(*map(jit, (*branches, take_windows, add_windows, update)))
 
 
 def denoise_plain(

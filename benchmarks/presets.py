@@ -1,15 +1,16 @@
 """Sizes of the benchmarks, and networks with random weights to run them on."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from realisdance_jax.checkpoints.random_weights import random_variables
-from realisdance_jax.checkpoints.weights import FORMAT, Manifest, merge
+from realisdance_jax.checkpoints.weights import FORMAT, Manifest
 from realisdance_jax.data.transforms import dino_size
-from realisdance_jax.models.compute import Compute, RematPolicy
+from realisdance_jax.models.compute import RematPolicy
 from realisdance_jax.models.config import (
     DinoConfig,
     MotionConfig,
@@ -18,20 +19,10 @@ from realisdance_jax.models.config import (
     UNetConfig,
     VAEConfig,
 )
-from realisdance_jax.models.dinov2 import DinoV2
-from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
-from realisdance_jax.models.vae import VAE
+from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.sampling.config import SampleConfig
 from realisdance_jax.sampling.encode import Clip
-from realisdance_jax.sampling.pipeline import (
-    DTYPES,
-    RESTING,
-    VAE_ENCODER,
-    Pipeline,
-    offloads,
-    sampling_mesh,
-    to_host,
-)
+from realisdance_jax.sampling.pipeline import Pipeline, assemble, sampling_mesh
 
 
 @dataclass(frozen=True)
@@ -140,38 +131,21 @@ FULL = Preset(
 PRESETS = {"tiny": TINY, "small": SMALL, "full": FULL}
 
 
+NETWORKS = (*COMPONENTS, "image_encoder", "vae")
+
+
 def make_pipeline(preset: Preset, offload: bool | None = None) -> Pipeline:
     """As `sampling.load` makes it, on the first device."""
     mesh = sampling_mesh(devices=jax.devices()[:1])
-    offload = offloads(mesh) if offload is None else offload
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
-    def component(name: str, seed: int, dtype: str) -> dict:
-        rests = offload and name in (*RESTING, "image_encoder")
+    def component(name: str, kind: Any) -> dict[str, Any]:
+        def placed(x: np.ndarray) -> jax.Array:
+            return jax.device_put(jnp.asarray(x, kind if x.ndim > 1 else jnp.float32), whole)
 
-        def placed(x: np.ndarray) -> jax.Array | np.ndarray:
-            kind = DTYPES[dtype] if x.ndim > 1 else jnp.float32
-            if rests:
-                return np.asarray(x, jnp.dtype(kind))
-            return jax.device_put(jnp.asarray(x, kind), whole)
+        return jax.tree.map(placed, random_variables(preset.model, name, NETWORKS.index(name)))
 
-        return jax.tree.map(placed, random_variables(preset.model, name, seed))
-
-    parts = {name: component(name, i, preset.dtype) for i, name in enumerate(COMPONENTS)}
-    dino = component("image_encoder", 4, "float32")
-    vae = component("vae", 5, "float32")["params"]
-    if offload:
-        vae |= {name: to_host(vae[name]) for name in VAE_ENCODER}
-    return Pipeline(
-        Manifest(FORMAT, preset.model),
-        RealisDance(preset.model, Compute(DTYPES[preset.dtype], mesh=mesh)),
-        merge(*parts.values()),
-        DinoV2(preset.model.dino, Compute(mesh=mesh)),
-        dino,
-        VAE(preset.model.vae),
-        vae,
-        mesh,
-    )
+    return assemble(Manifest(FORMAT, preset.model), preset.dtype, mesh, component, offload)
 
 
 def make_clip(preset: Preset, frames: int) -> Clip:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from realisdance_jax.utils.compilation import loads_fast
+
 
 class Seconds(NamedTuple):
     """What is traced has to be traced at every start; what is compiled may be in the cache."""
@@ -32,7 +34,7 @@ class Compiled:
             begin = time.perf_counter()
             lowered = make().lower(*inputs)
             traced = time.perf_counter()
-            self.programs[key] = lowered.compile()
+            self.programs[key] = lowered.compile(dict(loads_fast()))
             spent = traced - begin, time.perf_counter() - traced
             self.seconds = Seconds(*map(sum, zip(self.seconds, spent, strict=True)))
         return self.programs[key]

@@ -174,16 +174,31 @@ def load(
     mesh = sampling_mesh(devices_per_window, devices)
     everywhere = NamedSharding(mesh, PartitionSpec())
 
-    def component(name: str, kind: Any = jnp.float32) -> dict:
+    def component(name: str, kind: Any) -> dict[str, Any]:
         return load_component(folder, manifest, name, kind, everywhere)
 
+    return assemble(manifest, dtype, mesh, component, offload)
+
+
+def assemble(
+    manifest: Manifest,
+    dtype: str,
+    mesh: Mesh,
+    component: Callable[[str, Any], dict[str, Any]],
+    offload: bool | None = None,
+) -> Pipeline:
+    """A pipeline from weights of any source, else as `load`.
+
+    component: variables by name, on the whole `mesh`, with kernels of the given dtype.
+    """
     if offload is None:
         offload = offloads(mesh)
     # What leaves the devices again comes first, while there is room for it.
     parts = {name: component(name, DTYPES[dtype]) for name in RESTING if not offload}
     for name in RESTING if offload else ():
         parts[name] = to_host(component(name, DTYPES[dtype]))
-    dino, vae = component("image_encoder"), component("vae")["params"]
+    dino = component("image_encoder", jnp.float32)
+    vae = component("vae", jnp.float32)["params"]
     if offload:
         dino = to_host(dino)
         vae |= {name: to_host(vae[name]) for name in VAE_ENCODER}

@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+
+from realisdance_jax.utils import compilation
+from realisdance_jax.utils.compilation import loads_fast
+
 PROGRAM = """
 import jax
 from realisdance_jax.utils import compilation
@@ -41,3 +46,23 @@ def test_a_folder_of_the_users_choice_or_none(tmp_path):
     assert all(mine in path.parents for path in files)
     other = tmp_path / "other"
     assert not files_after(other, JAX_ENABLE_COMPILATION_CACHE="false")
+
+
+def products(options) -> str:
+    """The compiled text of a program of one product."""
+    x = jax.numpy.ones((256, 256))
+    return jax.jit(lambda x: x @ x).lower(x).compile(dict(options)).as_text()
+
+
+def test_programs_that_load_fast_have_their_products_inside():
+    assert "ynn_fusion" in products({})
+    assert "ynn_fusion" not in products(loads_fast())
+
+
+def test_options_that_the_compiler_does_not_know_are_left_out(monkeypatch):
+    monkeypatch.setattr(compilation, "_LOADS_FAST", {"cpu": {"no_such_option": "1"}})
+    loads_fast.cache_clear()
+    assert loads_fast() == {}
+    monkeypatch.undo()
+    loads_fast.cache_clear()
+    assert loads_fast()
