@@ -42,11 +42,12 @@ SHARE = 1 / 8
 @contextlib.contextmanager
 def logits_of_at_most(size: int) -> Iterator[None]:
     """So that small shapes are cut into chunks too."""
-    before, ways.LOGIT_BYTES = ways.LOGIT_BYTES, size
+    before = ways.LOGIT_BYTES, ways.CPU_LOGIT_BYTES
+    ways.LOGIT_BYTES, ways.CPU_LOGIT_BYTES = (min(size, most) for most in before)
     try:
         yield
     finally:
-        ways.LOGIT_BYTES = before
+        ways.LOGIT_BYTES, ways.CPU_LOGIT_BYTES = before
 
 
 def draw(shape: tuple[int, int, int, int], dtype: str) -> tuple[Any, ...]:
@@ -93,7 +94,7 @@ def rows_of(shape: tuple[int, int, int, int], dtype: str, runs: int) -> Iterator
     wanted = exact(*args)
     flops = 2 * 2 * groups * n * 2 * n * heads * width
     whole = 4 * heads * groups * n * 2 * n
-    with logits_of_at_most(min(ways.LOGIT_BYTES, whole // 8)):
+    with logits_of_at_most(whole // 8):
         for name, run in variants(shape, dtype):
             if name == "xla" and whole > 2**33:
                 continue  # its logits alone would not leave room for the rest

@@ -202,7 +202,7 @@ def _ablate(config: Any, name: str) -> None:
 def _dance(config: Any) -> None:
     """Every part small enough that all of them are at most 12 MB in half precision."""
     motion = config.stage == 2
-    unet = {"widths": (32, 64, 64), "heads": (4, 4, 4), "attention_levels": (True,) * 3}
+    unet = {"widths": (32, 64, 64), "heads": (2, 2, 2), "attention_levels": (True,) * 3}
     unet |= {"layers_per_block": 1, "context_dim": 48, "norm_groups": 16}
     config.model.unet.update(unet | {"in_channels": 8, "out_channels": 8})
     config.model.pose.update({"encoder_widths": (8, 16, 24, 32), "gate_width": 12})
@@ -210,7 +210,7 @@ def _dance(config: Any) -> None:
     vae = {"widths": (16, 24, 48, 64), "layers_per_block": 1, "latent_channels": 8}
     config.model.vae.update(vae | {"norm_groups": 8})
     if motion:
-        config.model.motion.heads = 4
+        config.model.motion.heads = 2
     config.data.update({"sources": ("dancer",), "size": (128, 96), "stride": 2})
     config.data.update({"batch": 8 if motion else 64, "synthetic_clips": 2048})
     config.data.corruption = (0.2, 0.2, 0.2)

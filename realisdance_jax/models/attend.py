@@ -5,7 +5,7 @@ a temporal one), `n` queries. A group has `own` keys, a clip has `shared` ones (
 image tokens); a query sees both sets as one (parity.md: H24).
 
 xla      everything at once; the reference
-chunked  logits of at most LOGIT_BYTES at a time, computed again in the backward pass
+chunked  at most `logit_bytes()` of logits at a time, computed again in the backward pass
 cudnn    the fused kernel of NVIDIA GPUs, half precision only
 flash    the Pallas kernels of TPUs, head widths up to 128: splash for inference, flash to train
 
@@ -37,8 +37,16 @@ from realisdance_jax.shapes import Array, Bool, Float, typechecked
 LOGIT_BYTES = 256 * 2**20
 """Above this many bytes of float32 logits on a device, they are made in parts."""
 
+CPU_LOGIT_BYTES = 8 * 2**20
+"""The same on a CPU: what its caches hold. All at once takes up to six times as long there."""
+
 KeyValue = tuple[Array, Array]
 """Keys and values of one shape."""
+
+
+def logit_bytes(compute: Compute) -> int:
+    """How many bytes of logits may be there at once."""
+    return CPU_LOGIT_BYTES if compute.platform == "cpu" else LOGIT_BYTES
 
 
 class Sizes(NamedTuple):
@@ -109,7 +117,7 @@ def choose(sizes: Sizes, compute: Compute, ways: int = 1) -> str:
         return "flash"
     if cudnn and wanted in ("cudnn", "auto") and sizes.n >= 64:
         return "cudnn"
-    if wanted == "xla" or sizes.bytes <= LOGIT_BYTES * ways:
+    if wanted == "xla" or sizes.bytes <= logit_bytes(compute) * ways:
         return "xla"
     return "chunked"
 
@@ -130,7 +138,7 @@ def _local(
     if kind == "xla":
         return _dense(q, own, shared, keep)
     if kind == "chunked":
-        return _chunked(q, own, shared, keep, sizes)
+        return _chunked(q, own, shared, keep, sizes, logit_bytes(compute))
     if not compute.training:
         return in_parts(q, own, shared, keep, splash_part if kind == "flash" else cudnn_part)
     k, v = joined_keys(q.shape[1], own, shared)
@@ -194,12 +202,21 @@ def _merged(q: Array, own: KeyValue | None, shared: KeyValue | None, keep: Array
 
 
 def _chunked(
-    q: Array, own: KeyValue | None, shared: KeyValue | None, keep: Array | None, sizes: Sizes
+    q: Array,
+    own: KeyValue | None,
+    shared: KeyValue | None,
+    keep: Array | None,
+    sizes: Sizes,
+    most: int,
 ) -> Array:
-    """Clip by clip, in parts of its groups or, where one group is too long, of its queries."""
-    fitting = max(1, LOGIT_BYTES // sizes.query_bytes)
+    """Some clips at a time or, where one is too long, parts of its groups, or of their queries.
+
+    most: bytes of logits at once.
+    """
+    fitting = max(1, most // sizes.query_bytes)
     queries = largest_divisor(sizes.n, fitting)
     groups = largest_divisor(sizes.g, fitting // sizes.n) if queries == sizes.n else 1
+    clips = largest_divisor(sizes.b, fitting // (sizes.n * sizes.g))
 
     def one_clip(clip):
         q, own, shared, keep = clip
@@ -218,4 +235,4 @@ def _chunked(
         parts = jax.tree.map(lambda x: rearrange(x, "(i r) m k d -> i r m k d", r=groups), (q, own))
         return rearrange(jax.lax.map(one_part, parts), "i r n k d -> (i r) n k d")
 
-    return jax.lax.map(one_clip, (q, own, shared, keep))
+    return jax.lax.map(one_clip, (q, own, shared, keep), batch_size=max(1, clips))

@@ -105,7 +105,7 @@ def test_unknown_repetitions_are_refused():
 @pytest.mark.parametrize("budget", [2**20, 1])
 def test_attention(monkeypatch, budget):
     """Whole or in chunks: two products per head, n m d each; projections are matmuls."""
-    monkeypatch.setattr("realisdance_jax.models.attend.LOGIT_BYTES", budget)
+    monkeypatch.setattr("realisdance_jax.models.attend.CPU_LOGIT_BYTES", budget)
     b, g, n, m, heads, d = 2, 3, 6, 5, 4, 3
     q, own, shared = (shape(b, *size, heads, d) for size in ((g, n), (g, n), (m,)))
     keys = n + m

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jax.experimental.pallas import tpu as pltpu
 
@@ -22,10 +22,7 @@ from realisdance_jax.models.kernels import (
 )
 from realisdance_jax.models.parts import dense_part, in_parts
 from realisdance_jax.parallel.mesh import make_mesh
-
-
-def few(count: int):
-    return settings(max_examples=count, derandomize=True, deadline=None)
+from tests.examples import few
 
 
 def plain(q, own, shared, keep) -> np.ndarray:
@@ -82,8 +79,18 @@ def check(run, args, atol=2e-6):
 @pytest.mark.parametrize(("m", "s"), [(5, 3), (7, 0), (0, 4)])
 def test_any_budget_is_attention(monkeypatch, queries, m, s):
     """Clip by clip, group by group, in pieces of a group, or all at once."""
-    monkeypatch.setattr(way, "LOGIT_BYTES", queries * 4 * 2 * (m + s))
+    monkeypatch.setattr(way, "CPU_LOGIT_BYTES", queries * 4 * 2 * (m + s))
     check(jax.jit(lambda *args: way.attend(*args)), inputs(queries, 2, 4, 7, m, s))
+
+
+@pytest.mark.parametrize(("clips", "turns"), [(1, 6), (2, 3), (3, 2), (5, 2)])
+def test_some_clips_at_a_time(monkeypatch, clips, turns):
+    """As many as fit and divide them all."""
+    monkeypatch.setattr(way, "CPU_LOGIT_BYTES", clips * 4 * 7 * 4 * 2 * (5 + 3))
+    args = inputs(clips, 6, 4, 7, 5, 3)
+    check(jax.jit(lambda *args: way.attend(*args)), args)
+    jaxpr = jax.make_jaxpr(lambda *args: way.attend(*args))(*args)
+    assert [eqn.params["length"] for eqn in jaxpr.eqns if eqn.primitive.name == "scan"] == [turns]
 
 
 @few(100)
@@ -98,7 +105,7 @@ def test_largest_divisor(n, most):
 @pytest.mark.parametrize("groups", ["frames", "pixels"])
 def test_spread_over_a_mesh(monkeypatch, budget, groups):
     """Examples, groups and heads on 8 devices, whole or in chunks within each."""
-    monkeypatch.setattr(way, "LOGIT_BYTES", budget)
+    monkeypatch.setattr(way, "CPU_LOGIT_BYTES", budget)
     mesh = make_mesh({"data": 2, "frames": 2, "tensor": 2})
     compute = Compute(mesh=mesh, training=True)
     run = jax.jit(functools.partial(way.attend, compute=compute, groups=groups))
@@ -149,7 +156,7 @@ def float64_attention(q, own, shared, keep):
 @pytest.mark.parametrize(("m", "s"), [(5, 3), (7, 0), (0, 4)])
 def test_both_ways_against_float64(monkeypatch, training, budget, m, s):
     """All keys at once, as to train, or in two parts: values, and gradients of both."""
-    monkeypatch.setattr(way, "LOGIT_BYTES", budget)
+    monkeypatch.setattr(way, "CPU_LOGIT_BYTES", budget)
     args = inputs(2, 3, 4, 6, m, s)
     compute = Compute(training=training)
     run = jax.jit(lambda *args: way.attend(*args, compute=compute))
@@ -252,7 +259,7 @@ LEVELS = {0: (6912, 40), 1: (1728, 80), 2: (432, 160), 3: (108, 160)}
         ("tpu", "TPU v5 lite", ("flash", "flash", "xla", "xla")),
         ("cuda", "NVIDIA H100 80GB HBM3", ("cudnn", "cudnn", "xla", "xla")),
         ("gpu", "NVIDIA A100-SXM4-40GB", ("cudnn", "cudnn", "xla", "xla")),
-        ("cpu", "cpu", ("chunked", "chunked", "xla", "xla")),
+        ("cpu", "cpu", ("chunked",) * 4),
     ],
 )
 def test_choice_at_full_size(platform, kind, expected):

@@ -1,18 +1,55 @@
-"""Laws of the parts: nearest resize, position tables."""
+"""Laws of the parts: convolution of small pictures, nearest resize, position tables."""
 
 from fractions import Fraction
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
 from realisdance_jax.models.dinov2 import bicubic_matrix, resize_positions
+from realisdance_jax.models.layers import convolution
 from realisdance_jax.models.resnet import resize_nearest
+from tests.examples import few
 
 
-def few(count: int):
-    return settings(max_examples=count, derandomize=True, deadline=None)
+def by_taps(x: np.ndarray, kernel: np.ndarray, stride: int, padding: int) -> np.ndarray:
+    """Convolution in float64, tap by tap."""
+    k, around = kernel.shape[0], (padding, padding)
+    wide = np.pad(np.asarray(x, np.float64), ((0, 0), around, around, (0, 0)))
+    rows, columns = ((size - k) // stride + 1 for size in wide.shape[1:3])
+    out = np.zeros((len(x), rows, columns, kernel.shape[-1]))
+    for i, j in np.ndindex(out.shape[1:3]):
+        seen = wide[:, i * stride : i * stride + k, j * stride : j * stride + k]
+        out[:, i, j] = np.einsum("bijc,ijco->bo", seen, kernel)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "k", "stride", "padding"),
+    [(1, 1, 3, 1, 1), (2, 2, 3, 1, 1), (2, 1, 3, 2, 1), (4, 3, 7, 1, 3), (3, 3, 3, 1, 1)],
+)
+def test_small_pictures_under_a_larger_kernel(height, width, k, stride, padding):
+    """Values and gradients of both, where the picture is padded first and where it need not be."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((2, height, width, 4)).astype(np.float32)
+    kernel = random.standard_normal((k, k, 4, 5)).astype(np.float32)
+    sizes = stride, padding
+    expected = by_taps(x, kernel, *sizes)
+    np.testing.assert_allclose(convolution(x, kernel, *sizes), expected, atol=1e-4)
+    weight = random.standard_normal(expected.shape)
+
+    def loss(x, kernel):
+        return jnp.sum(convolution(x, kernel, *sizes) * weight)
+
+    for place, found in enumerate(jax.grad(loss, (0, 1))(x, kernel)):
+        step = random.standard_normal(found.shape)
+        far = [(x + step, kernel), (x - step, kernel)] if place == 0 else []
+        far = far or [(x, kernel + step), (x, kernel - step)]
+        ahead, behind = (np.sum(by_taps(*pair, *sizes) * weight) for pair in far)
+        np.testing.assert_allclose(np.sum(found * step), (ahead - behind) / 2, rtol=1e-4)
 
 
 @few(12)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from realisdance_jax.models.compute import Compute
@@ -21,11 +21,8 @@ from realisdance_jax.models.config import (
     UNetConfig,
 )
 from realisdance_jax.models.realisdance import RealisDance
+from tests.examples import few
 from tests.models import tiny
-
-
-def few(count: int):
-    return settings(max_examples=count, derandomize=True, deadline=None)
 
 
 def predicted(config: RealisDanceConfig, *sizes: int) -> tuple[int, ...]:
