@@ -50,6 +50,7 @@ class Report:
     """numbers: what is concluded, by name. settings: of the runs. device: see `machine`.
 
     words: of the command that makes it, without paths, if they are not the preset's alone.
+    record: name of its files, if not BENCHMARK-PRESET-DEVICE.
     """
 
     benchmark: str
@@ -59,6 +60,7 @@ class Report:
     rows: list[Row]
     numbers: dict[str, float]
     words: str = ""
+    record: str = ""
 
 
 def seconds_of(work: Callable[[], Any], runs: int = RUNS, warm: bool = True) -> tuple[float, ...]:
@@ -265,11 +267,11 @@ def read_report(file: Path) -> dict[str, Any]:
 
 
 def report_name(report: Report, changed: Sequence[str]) -> str:
-    """BENCHMARK-PRESET-DEVICE, and the options that are not default."""
+    """The record's, and the options that are not default."""
     kind = "cpu" if report.device["platform"] == "cpu" else report.device["kind"]
-    parts = (kind, *changed)
+    parts = changed if report.record else (kind, *changed)
     rest = (re.sub(r"[^a-z0-9.]+", "-", part.lower()).strip("-") for part in parts)
-    return "-".join([report.benchmark, report.preset, *rest])
+    return "-".join([report.record or f"{report.benchmark}-{report.preset}", *rest])
 
 
 def finish(report: Report, options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ from realisdance_jax.checkpoints.packed import unpack_weights
 from realisdance_jax.checkpoints.weights import read_manifest
 from realisdance_jax.evaluation.protocols import EvalConfig, dancer_scenes, scene_inputs
 from realisdance_jax.metrics.pixels import psnr
+from realisdance_jax.models.eight_bits import Kind
 from realisdance_jax.preparing.values import size_value
 from realisdance_jax.sampling.config import SampleConfig
 from realisdance_jax.sampling.encode import Clip
@@ -42,11 +43,13 @@ TARGETS = {"balanced": (35, 2), "fast": (30, 4)}
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """changes: of the exact configuration. dtype: None for that of exact sampling."""
+    """changes: of the exact configuration. dtype: None for that of exact sampling. quantize: of
+    kernels."""
 
     name: str
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     dtype: str | None = None
+    quantize: Kind | None = None
 
 
 def all_ways(device: Any, layers: int) -> list[Way]:
@@ -66,6 +69,7 @@ def all_ways(device: Any, layers: int) -> list[Way]:
             ways.append(Way(f"features every {n} steps, 1 layer between", one))
     if has_bfloat16(device):
         ways.append(Way("bfloat16", dtype="bfloat16"))
+    ways += [Way(f"{kind} kernels", quantize=kind) for kind in get_args(Kind)]
     for name in TARGETS:
         dtype = "bfloat16" if has_bfloat16(device) else None
         ways.append(Way(name, SPEEDS[name].values(), dtype))
@@ -179,13 +183,14 @@ def run(options: argparse.Namespace) -> Report:
         ways = all_ways(jax.devices()[0], manifest.model.unet.layers_per_block)
         ways = chosen_ways(ways, options.only)
         device = machine(options.dtype)
-        loaded: dict[str, Pipeline] = {}
+        loaded: dict[tuple, Pipeline] = {}
 
         def pipeline_of(way: Way) -> Pipeline:
-            dtype = way.dtype or options.dtype
-            if dtype not in loaded:
-                loaded[dtype] = load(folder, dtype, jax.devices()[:1])
-            return loaded[dtype]
+            chosen = way.dtype or options.dtype, way.quantize
+            if chosen not in loaded:
+                one = jax.devices()[:1]
+                loaded[chosen] = load(folder, chosen[0], one, quantize=way.quantize)
+            return loaded[chosen]
 
         names = manifest.model.pose.conditions
         clips = [scene_inputs(s, config.size, names) for s in dancer_scenes(config, names)]

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ import realisdance_jax
 from realisdance_jax.checkpoints.weights import Manifest, load_component, merge, read_manifest
 from realisdance_jax.models.compute import Compute, exact_products
 from realisdance_jax.models.dinov2 import DinoV2
+from realisdance_jax.models.eight_bits import Kind, in_eight_bits
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.models.vae import VAE
 from realisdance_jax.parallel.mesh import make_mesh
@@ -46,6 +47,7 @@ Network = Literal["model", "dino", "vae"]
 class Pipeline:
     """Weights on devices and what runs them. The VAE and DINOv2 compute in float32.
 
+    quantize: how large kernels of the other networks are kept.
     compiled: programs of this and of earlier clips.
     estimates: of the memory that clips need, likewise (`memory.py`).
     recorded: where traced programs are put for a file; None keeps none. stored: programs of such a
@@ -64,6 +66,7 @@ class Pipeline:
     estimates: dict = field(default_factory=dict)
     recorded: dict[str, Any] | None = None
     stored: Stored | None = None
+    quantize: Kind | None = None
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -148,6 +151,7 @@ def load(
     devices: Sequence[Any] | None = None,
     devices_per_window: int = 1,
     offload: bool | None = None,
+    quantize: Kind | None = None,
 ) -> Pipeline:
     """Read a weights folder made by `python -m realisdance_jax.convert to-jax`.
 
@@ -160,12 +164,17 @@ def load(
       offload: keep on the host what denoising has no use for (reference UNet, DINOv2, the VAE's
         encoder), and send it to the devices for the moment in which it runs. None: on GPUs and
         TPUs of one host.
+      quantize: keep large kernels of all but VAE and DINOv2 in int8 or fp8, with a scale per output
+        channel; an approximation.
 
     Raises `UserError` for an incomplete or damaged folder, and when `devices_per_window` does not
     divide the devices.
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype: expected one of {', '.join(DTYPES)}, found {dtype!r}")
+    if quantize not in (None, *get_args(Kind)):
+        expected = f"expected one of {', '.join(get_args(Kind))}"
+        raise UserError(f"quantize: {expected}, found {quantize!r}")
     manifest = read_manifest(folder)
     for name, option in (("image_encoder", "--image-encoder"), ("vae", "--vae or --base")):
         if name not in manifest.components:
@@ -177,7 +186,7 @@ def load(
     def component(name: str, kind: Any) -> dict[str, Any]:
         return load_component(folder, manifest, name, kind, everywhere)
 
-    return assemble(manifest, dtype, mesh, component, offload)
+    return assemble(manifest, dtype, mesh, component, offload, quantize)
 
 
 def assemble(
@@ -186,6 +195,7 @@ def assemble(
     mesh: Mesh,
     component: Callable[[str, Any], dict[str, Any]],
     offload: bool | None = None,
+    quantize: Kind | None = None,
 ) -> Pipeline:
     """A pipeline from weights of any source, else as `load`.
 
@@ -193,16 +203,21 @@ def assemble(
     """
     if offload is None:
         offload = offloads(mesh)
+
+    def network(name: str) -> dict[str, Any]:
+        variables = component(name, DTYPES[dtype])
+        return in_eight_bits(variables, quantize) if quantize else variables
+
     # What leaves the devices again comes first, while there is room for it.
-    parts = {name: component(name, DTYPES[dtype]) for name in RESTING if not offload}
+    parts = {name: network(name) for name in RESTING if not offload}
     for name in RESTING if offload else ():
-        parts[name] = to_host(component(name, DTYPES[dtype]))
+        parts[name] = to_host(network(name))
     dino = component("image_encoder", jnp.float32)
     vae = component("vae", jnp.float32)["params"]
     if offload:
         dino = to_host(dino)
         vae |= {name: to_host(vae[name]) for name in VAE_ENCODER}
-    parts |= {name: component(name, DTYPES[dtype]) for name in COMPONENTS if name not in parts}
+    parts |= {name: network(name) for name in COMPONENTS if name not in parts}
     return Pipeline(
         manifest,
         RealisDance(manifest.model, Compute(DTYPES[dtype], mesh=mesh)),
@@ -212,6 +227,7 @@ def assemble(
         VAE(manifest.model.vae),
         vae,
         mesh,
+        quantize=quantize,
     )
 
 

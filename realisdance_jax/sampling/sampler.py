@@ -213,6 +213,7 @@ def sample_clip(
             **dataclasses.asdict(config),
             "uncond": uncond,
             "dtype": jnp.dtype(pipeline.model.compute.dtype).name,
+            "quantize": pipeline.quantize,
             "weights": manifest.weight_hash,
         },
     )

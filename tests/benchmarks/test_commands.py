@@ -13,7 +13,18 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import attention, attention_bytes, measure, presets, sample, speed, start, train
+from benchmarks import (
+    attention,
+    attention_bytes,
+    data,
+    films,
+    measure,
+    presets,
+    sample,
+    speed,
+    start,
+    train,
+)
 from benchmarks.measure import Report, Row, compared, markdown
 from benchmarks.work import Work
 from realisdance_jax.checkpoints.packed import pack_weights
@@ -117,6 +128,18 @@ def test_train(run):
     assert row["more"]["temporaries GiB"] > 0
 
 
+def test_data(run):
+    """Read in this process and by a worker; each way a row."""
+    few = ("--runs", "2", "--clips", "1", "--frames", "61", "--seconds", "0.01")
+    found, _ = run(data, *few, "--workers", "0", "1")
+    rows = {row["name"]: row for row in found["rows"]}
+    ways = [f"{way}, {workers} workers" for way in films.NAMES for workers in (0, 1)]
+    assert list(rows) == ways
+    assert all(len(row["seconds"]) == 2 for row in rows.values())
+    assert rows[ways[-1]]["more"]["kB per source frame"] > 0
+    assert len(found["numbers"]) == 4
+
+
 def test_attention(run, tmp_path):
     """Every way is right; chunks need less than an eighth of what all logits at once need."""
     found, _ = run(attention, "--runs", "1")
@@ -164,7 +187,7 @@ def test_all_ways_of_speed():
     gpu = SimpleNamespace(platform="gpu", compute_capability="9.0")
     ways = {way.name: way for way in speed.all_ways(gpu, 2)}
     assert next(iter(ways)) == "exact"
-    assert list(ways)[-3:] == ["bfloat16", "balanced", "fast"]
+    assert list(ways)[-5:] == ["bfloat16", "int8 kernels", "fp8 kernels", "balanced", "fast"]
     assert ways["fast"].changes == SPEEDS["fast"].values()
     assert {ways[name].dtype for name in ("bfloat16", "balanced", "fast")} == {"bfloat16"}
     assert not any("1 layer" in way.name for way in speed.all_ways(gpu, 1))
