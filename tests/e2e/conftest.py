@@ -16,6 +16,7 @@ from realisdance_jax.models.config import (
     RealisDanceConfig,
     VAEConfig,
 )
+from realisdance_jax.models.eight_bits import Kind
 from realisdance_jax.sampling.pipeline import Pipeline, load
 from tests.commands import Run, run_program
 from tests.models.tiny import POSE, TWO_LEVELS
@@ -66,10 +67,11 @@ def pipelines() -> Callable[[Path, str], Pipeline]:
         dtype: str = "float32",
         devices_per_window: int = 1,
         offload: bool | None = None,
+        quantize: Kind | None = None,
     ) -> Pipeline:
-        key = folder, dtype, offload
+        key, rest = (folder, dtype, offload, quantize), (devices_per_window, offload, quantize)
         if key not in loaded:
-            loaded[key] = load(folder, dtype, jax.devices()[:1], devices_per_window, offload)
+            loaded[key] = load(folder, dtype, jax.devices()[:1], *rest)
         return loaded[key]
 
     return remembered

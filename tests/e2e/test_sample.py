@@ -224,6 +224,18 @@ def test_bfloat16(latents):
     assert 0 < np.linalg.norm(coarse - exact) < 0.3 * np.linalg.norm(exact)
 
 
+def test_kernels_in_eight_bits(run, latents, monkeypatch, tmp_path):
+    """Close to float32 again; the video says so, and the command, too."""
+    monkeypatch.setattr("realisdance_jax.models.eight_bits.LEAST", 0)
+    dump = ("--dump-latents", tmp_path / "small.npy")
+    ended = run("--quantize", "int8", *dump)
+    assert "speed exact: ddim, 2 steps, float32, int8 kernels\n" in ended.out
+    tags = json.loads(read_metadata(tmp_path / "out.mp4")["realisdance_config"])
+    assert tags["quantize"] == "int8"
+    exact, coarse = latents(), np.load(tmp_path / "small_final.npy")
+    assert 0 < np.linalg.norm(coarse - exact) < 0.3 * np.linalg.norm(exact)
+
+
 def test_image_stage_animates_each_frame_by_itself(latents, image_weights, tmp_path):
     first = latents(folder=image_weights)
     start = np.load(tmp_path / "dumped.npy")
