@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realisdance_jax.models.dinov2 import bicubic_matrix, resize_positions
-from realisdance_jax.models.layers import convolution
+from realisdance_jax.models.layers import grouped_convolution
 from realisdance_jax.models.resnet import resize_nearest
 from tests.examples import few
 
@@ -32,17 +32,17 @@ def by_taps(x: np.ndarray, kernel: np.ndarray, stride: int, padding: int) -> np.
     [(1, 1, 3, 1, 1), (2, 2, 3, 1, 1), (2, 1, 3, 2, 1), (4, 3, 7, 1, 3), (3, 3, 3, 1, 1)],
 )
 def test_small_pictures_under_a_larger_kernel(height, width, k, stride, padding):
-    """Values and gradients of both, where the picture is padded first and where it need not be."""
+    """Values and gradients by both."""
     random = np.random.default_rng(0)
     x = random.standard_normal((2, height, width, 4)).astype(np.float32)
     kernel = random.standard_normal((k, k, 4, 5)).astype(np.float32)
     sizes = stride, padding
     expected = by_taps(x, kernel, *sizes)
-    np.testing.assert_allclose(convolution(x, kernel, *sizes), expected, atol=1e-4)
+    np.testing.assert_allclose(grouped_convolution(x, kernel, *sizes, 1), expected, atol=1e-4)
     weight = random.standard_normal(expected.shape)
 
     def loss(x, kernel):
-        return jnp.sum(convolution(x, kernel, *sizes) * weight)
+        return jnp.sum(grouped_convolution(x, kernel, *sizes, 1) * weight)
 
     for place, found in enumerate(jax.grad(loss, (0, 1))(x, kernel)):
         step = random.standard_normal(found.shape)
