@@ -19,6 +19,7 @@ from realisdance_jax.models.config import (
     UNetConfig,
     VAEConfig,
 )
+from realisdance_jax.models.quantized import QuantizedType
 from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.sampling.config import SampleConfig
 from realisdance_jax.sampling.encode import Clip
@@ -134,7 +135,9 @@ PRESETS = {"tiny": TINY, "small": SMALL, "full": FULL}
 NETWORKS = (*COMPONENTS, "image_encoder", "vae")
 
 
-def make_pipeline(preset: Preset, offload: bool | None = None) -> Pipeline:
+def make_pipeline(
+    preset: Preset, offload: bool | None = None, quantize: QuantizedType | None = None
+) -> Pipeline:
     """As `sampling.load` makes it, on the first device."""
     mesh = sampling_mesh(devices=jax.devices()[:1])
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
@@ -145,7 +148,9 @@ def make_pipeline(preset: Preset, offload: bool | None = None) -> Pipeline:
 
         return jax.tree.map(placed, random_variables(preset.model, name, NETWORKS.index(name)))
 
-    return assemble(Manifest(FORMAT, preset.model), preset.dtype, mesh, component, offload)
+    return assemble(
+        Manifest(FORMAT, preset.model), preset.dtype, mesh, component, offload, quantize
+    )
 
 
 def make_clip(preset: Preset, frames: int) -> Clip:

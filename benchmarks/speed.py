@@ -23,7 +23,7 @@ from realisdance_jax.checkpoints.packed import unpack_weights
 from realisdance_jax.checkpoints.weights import read_manifest
 from realisdance_jax.evaluation.protocols import EvalConfig, dancer_scenes, scene_inputs
 from realisdance_jax.metrics.pixels import psnr
-from realisdance_jax.models.eight_bits import Kind
+from realisdance_jax.models.quantized import QuantizedType
 from realisdance_jax.preparing.values import size_value
 from realisdance_jax.sampling.config import SampleConfig
 from realisdance_jax.sampling.encode import Clip
@@ -49,7 +49,7 @@ class Way:
     name: str
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     dtype: str | None = None
-    quantize: Kind | None = None
+    quantize: QuantizedType | None = None
 
 
 def all_ways(device: Any, layers: int) -> list[Way]:
@@ -69,7 +69,7 @@ def all_ways(device: Any, layers: int) -> list[Way]:
             ways.append(Way(f"features every {n} steps, 1 layer between", one))
     if has_bfloat16(device):
         ways.append(Way("bfloat16", dtype="bfloat16"))
-    ways += [Way(f"{kind} kernels", quantize=kind) for kind in get_args(Kind)]
+    ways += [Way(f"{kind} kernels", quantize=kind) for kind in get_args(QuantizedType)]
     for name in TARGETS:
         dtype = "bfloat16" if has_bfloat16(device) else None
         ways.append(Way(name, SPEEDS[name].values(), dtype))
@@ -186,11 +186,12 @@ def run(options: argparse.Namespace) -> Report:
         loaded: dict[tuple, Pipeline] = {}
 
         def pipeline_of(way: Way) -> Pipeline:
-            chosen = way.dtype or options.dtype, way.quantize
-            if chosen not in loaded:
+            dtype = way.dtype or options.dtype
+            key = dtype, way.quantize
+            if key not in loaded:
                 one = jax.devices()[:1]
-                loaded[chosen] = load(folder, chosen[0], one, quantize=way.quantize)
-            return loaded[chosen]
+                loaded[key] = load(folder, dtype, one, quantize=way.quantize)
+            return loaded[key]
 
         names = manifest.model.pose.conditions
         clips = [scene_inputs(s, config.size, names) for s in dancer_scenes(config, names)]

@@ -17,7 +17,7 @@ from realisdance_jax.data.images import read_image
 from realisdance_jax.data.sound import check_sound
 from realisdance_jax.diffusion.schedule import Spacing
 from realisdance_jax.diffusion.solvers import SOLVERS
-from realisdance_jax.models.eight_bits import Kind
+from realisdance_jax.models.quantized import QuantizedType
 from realisdance_jax.sampling.cases import Case, find_cases
 from realisdance_jax.sampling.compiled import Compiled
 from realisdance_jax.sampling.conditions import open_driver
@@ -101,7 +101,7 @@ def _add_approximations(parser: Parser) -> None:
     layers = "outermost layers to run at other steps; 0 is the whole outermost level"
     group.add_argument("--reuse-layers", type=int, metavar="N", help=layers)
     bits = "keep large kernels in 8 bits, a scale per output channel (default: no)"
-    group.add_argument("--quantize", choices=get_args(Kind), help=bits)
+    group.add_argument("--quantize", choices=get_args(QuantizedType), help=bits)
 
 
 def _add_files(parser: Parser) -> None:
@@ -280,10 +280,10 @@ def main() -> None:
         check_interval(manifest, config)
     keep_compiled()
     dtype = options.dtype or SPEEDS[options.speed].dtype(jax.devices()[0])
-    kernels = f"{dtype}, {options.quantize} kernels" if options.quantize else dtype
-    print(f"speed {options.speed}: {describe(config, kernels)}")
+    precision = f"{dtype}, {options.quantize} kernels" if options.quantize else dtype
+    print(f"speed {options.speed}: {describe(config, precision)}")
     share = options.devices_per_window
-    target = export_target(manifest, kernels, sampling_mesh(share))
+    target = export_target(manifest, precision, sampling_mesh(share))
     stored = read_programs(options.exported, target) if options.exported else None
     pipeline = load(
         weights,

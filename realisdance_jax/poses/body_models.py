@@ -178,7 +178,7 @@ def _read_npz(path: str | Path, keys: Iterable[str], what: str) -> dict[str, np.
             return {key: archive[key] for key in keys if key in archive}
     except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         reason = why_unreadable(error)
-    except (AttributeError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
+    except (AttributeError, TypeError, KeyError, RuntimeError) as error:
         reason = f"{type(error).__name__}: " + " ".join(str(error).split())[:120]
     raise UserError(f"{path}: expected {what}, found an unreadable file ({reason})")
 

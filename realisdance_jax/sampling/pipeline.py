@@ -19,7 +19,7 @@ import realisdance_jax
 from realisdance_jax.checkpoints.weights import Manifest, load_component, merge, read_manifest
 from realisdance_jax.models.compute import Compute, exact_products
 from realisdance_jax.models.dinov2 import DinoV2
-from realisdance_jax.models.eight_bits import Kind, in_eight_bits
+from realisdance_jax.models.quantized import QuantizedType, quantize_kernels
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.models.vae import VAE
 from realisdance_jax.parallel.mesh import make_mesh
@@ -66,7 +66,7 @@ class Pipeline:
     estimates: dict = field(default_factory=dict)
     recorded: dict[str, Any] | None = None
     stored: Stored | None = None
-    quantize: Kind | None = None
+    quantize: QuantizedType | None = None
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ def load(
     devices: Sequence[Any] | None = None,
     devices_per_window: int = 1,
     offload: bool | None = None,
-    quantize: Kind | None = None,
+    quantize: QuantizedType | None = None,
 ) -> Pipeline:
     """Read a weights folder made by `python -m realisdance_jax.convert to-jax`.
 
@@ -172,8 +172,8 @@ def load(
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype: expected one of {', '.join(DTYPES)}, found {dtype!r}")
-    if quantize not in (None, *get_args(Kind)):
-        expected = f"expected one of {', '.join(get_args(Kind))}"
+    if quantize not in (None, *get_args(QuantizedType)):
+        expected = f"expected one of {', '.join(get_args(QuantizedType))}"
         raise UserError(f"quantize: {expected}, found {quantize!r}")
     manifest = read_manifest(folder)
     for name, option in (("image_encoder", "--image-encoder"), ("vae", "--vae or --base")):
@@ -195,7 +195,7 @@ def assemble(
     mesh: Mesh,
     component: Callable[[str, Any], dict[str, Any]],
     offload: bool | None = None,
-    quantize: Kind | None = None,
+    quantize: QuantizedType | None = None,
 ) -> Pipeline:
     """A pipeline from weights of any source, else as `load`.
 
@@ -206,7 +206,7 @@ def assemble(
 
     def network(name: str) -> dict[str, Any]:
         variables = component(name, DTYPES[dtype])
-        return in_eight_bits(variables, quantize) if quantize else variables
+        return quantize_kernels(variables, quantize) if quantize else variables
 
     # What leaves the devices again comes first, while there is room for it.
     parts = {name: network(name) for name in RESTING if not offload}

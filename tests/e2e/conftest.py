@@ -16,7 +16,7 @@ from realisdance_jax.models.config import (
     RealisDanceConfig,
     VAEConfig,
 )
-from realisdance_jax.models.eight_bits import Kind
+from realisdance_jax.models.quantized import QuantizedType
 from realisdance_jax.sampling.pipeline import Pipeline, load
 from tests.commands import Run, run_program
 from tests.models.tiny import POSE, TWO_LEVELS
@@ -67,7 +67,7 @@ def pipelines() -> Callable[[Path, str], Pipeline]:
         dtype: str = "float32",
         devices_per_window: int = 1,
         offload: bool | None = None,
-        quantize: Kind | None = None,
+        quantize: QuantizedType | None = None,
     ) -> Pipeline:
         key, rest = (folder, dtype, offload, quantize), (devices_per_window, offload, quantize)
         if key not in loaded:

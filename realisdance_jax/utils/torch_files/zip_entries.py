@@ -20,7 +20,7 @@ def zip_entries(path: Path) -> dict[str, zipfile.ZipInfo]:
             infos = archive.infolist()
     except (
         *(zipfile.BadZipFile, ValueError, OSError, EOFError, struct.error),
-        *(LookupError, OverflowError, NotImplementedError),
+        *(LookupError, OverflowError, RuntimeError),
     ) as error:
         raise unexpected(path, "a whole file", f"a truncated or damaged zip ({error})") from None
     for name, count in Counter(info.filename for info in infos).items():

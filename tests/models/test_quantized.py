@@ -1,6 +1,6 @@
 """Kernels in eight bits: how far they are off, which become so, and that networks run on them."""
 
-from typing import Any, get_args
+from typing import get_args
 
 import jax
 import jax.export
@@ -10,17 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.presets import TINY
-from realisdance_jax.checkpoints.random_weights import random_variables
-from realisdance_jax.checkpoints.weights import FORMAT, Manifest
-from realisdance_jax.models import eight_bits
-from realisdance_jax.models.eight_bits import EightBits, Kind, in_eight_bits, to_eight_bits
+from benchmarks.presets import TINY, make_pipeline
+from realisdance_jax.models import quantized
 from realisdance_jax.models.layers import Conv, Linear
+from realisdance_jax.models.quantized import (
+    QuantizedKernel,
+    QuantizedType,
+    quantize_kernel,
+    quantize_kernels,
+)
 from realisdance_jax.sampling.exported import export_program
-from realisdance_jax.sampling.pipeline import assemble, sampling_mesh
 from tests.examples import few
 
-KINDS = get_args(Kind)
+TYPES = get_args(QuantizedType)
 
 
 def kernel(seed: int, scale: float = 1.0) -> np.ndarray:
@@ -34,15 +36,15 @@ def test_no_weight_is_off_by_more_than_half_a_step(seed, power):
     """int8 has equal steps in a channel, fp8 four significant bits down to its smallest numbers."""
     exact = kernel(seed, 2.0**power)
     largest = np.abs(exact).max((0, 1, 2))
-    error = {kind: np.abs(to_eight_bits(exact, kind).unbox() - exact) for kind in KINDS}
+    error = {kind: np.abs(quantize_kernel(exact, kind).unbox() - exact) for kind in TYPES}
     assert np.all(error["int8"] <= largest / 254 * 1.001)
     assert np.all(error["fp8"] <= np.maximum(np.abs(exact) / 16, largest / 448 * 2.0**-10) * 1.001)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TYPES)
 def test_channels_have_scales_of_their_own_and_zeros_stay(kind):
     exact = kernel(0) * np.float32([1, 1e-6, 1e6, 0, 1, 1])
-    found = to_eight_bits(exact, kind)
+    found = quantize_kernel(exact, kind)
     assert (found.values.dtype.itemsize, found.scale.shape) == (1, (6,))
     wide = np.asarray(found.unbox())
     assert not wide[..., 3].any()
@@ -50,55 +52,46 @@ def test_channels_have_scales_of_their_own_and_zeros_stay(kind):
     assert np.all(error <= np.abs(exact).max((0, 1, 2)) / 16)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TYPES)
 def test_layers_find_the_wide_kernel(kind):
     layers = [(Conv(8), (1, 5, 4, 4)), (Linear(8, ("embed", "mlp")), (3, 4))]
     for layer, shape in layers:
         x = jnp.asarray(np.random.default_rng(1).standard_normal(shape), jnp.float32)
         params = jax.tree.map(jnp.asarray, dict(layer.init(jax.random.key(0), x)["params"]))
         params = {name: getattr(leaf, "value", leaf) for name, leaf in params.items()}
-        small = params | {"kernel": to_eight_bits(params["kernel"], kind)}
+        small = params | {"kernel": quantize_kernel(params["kernel"], kind)}
         wide = params | {"kernel": small["kernel"].unbox()}
         found, wanted = (layer.apply({"params": p}, x) for p in (small, wide))
         np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TYPES)
 def test_programs_with_them_go_through_a_file(kind):
-    small = to_eight_bits(kernel(2), kind)
+    small = quantize_kernel(kernel(2), kind)
     blob = export_program(jax.jit(lambda v: v["k"].unbox() * 2), {"k": small}).serialize()
     again = jax.export.deserialize(bytearray(blob)).call({"k": small})
     np.testing.assert_array_equal(again, small.unbox() * 2)
 
 
 def test_only_large_kernels(monkeypatch):
-    monkeypatch.setattr(eight_bits, "LEAST", 216)
+    monkeypatch.setattr(quantized, "LEAST", 216)
     flat = {"kernel": kernel(0), "scale": kernel(1)}
     layers = {"large": flat, "small": {"kernel": kernel(2)[..., :5]}}
-    found = in_eight_bits({"params": layers, "buffers": layers}, "int8")
-    assert isinstance(found["params"]["large"]["kernel"], EightBits)
+    found = quantize_kernels({"params": layers, "buffers": layers}, "int8")
+    assert isinstance(found["params"]["large"]["kernel"], QuantizedKernel)
     np.testing.assert_array_equal(found["params"]["large"]["scale"], kernel(1))
     np.testing.assert_array_equal(found["params"]["small"]["kernel"], kernel(2)[..., :5])
     assert found["buffers"] is layers
 
 
-def network(quantize: Kind | None, offload: bool) -> Any:
-    mesh, manifest = sampling_mesh(devices=jax.devices()[:1]), Manifest(FORMAT, TINY.model)
-
-    def component(name: str, kind: Any) -> dict:
-        return jax.tree.map(jnp.asarray, random_variables(TINY.model, name, 0))
-
-    return assemble(manifest, "float32", mesh, component, offload, quantize)
-
-
 def test_a_pipeline_runs_on_them(monkeypatch):
-    """On the host or the device; near the exact one, with a quarter of its bytes."""
-    monkeypatch.setattr(eight_bits, "LEAST", 0)
+    """On the host or the device; near the exact one, and smaller."""
+    monkeypatch.setattr(quantized, "LEAST", 0)
     picture = np.random.default_rng(0).random((1, 1, 32, 32, 9), np.float32)
-    exact = network(None, offload=False)
+    exact = make_pipeline(TINY, offload=False)
     wanted = exact.call("model", "encode_pose", picture)[0]
-    for kind in KINDS:
-        run = network(kind, offload=True)
+    for kind in TYPES:
+        run = make_pipeline(TINY, offload=True, quantize=kind)
         assert run.quantize == kind
         resting = jax.tree.leaves(run.variables["params"]["unet_ref"])
         assert {type(leaf) for leaf in resting} == {np.ndarray}
