@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from realisdance_jax.checkpoints.random_weights import write_random_weights
+from realisdance_jax.data.images import read_image
 from realisdance_jax.data.video_io import read_frames
 from tests.e2e.conftest import ONE_LEVEL
 from tests.e2e.test_train import draws, saved
@@ -78,10 +79,17 @@ def test_parameters_agree(runs):
 
 
 def test_previews_agree(runs):
-    """Both processes take part in sampling, the first one writes."""
-    one, two = (list(read_frames(run / "samples" / f"{LAST:07d}.mp4")) for run in runs)
+    """Both processes take part in sampling, the first one writes.
+
+    Compared on the contact sheets: a film is lossy, and of noise like this one H.264 turns a byte
+    that differs by one into whole blocks that differ by many.
+    """
+    videos = [run / "samples" / f"{LAST:07d}.mp4" for run in runs]
+    one, two = (list(read_frames(video)) for video in videos)
     assert len(one) == len(two) > 1
-    assert np.abs(np.stack(one).astype(int) - np.stack(two)).mean() < 0.5
+    one, two = (read_image(video.with_suffix(".png")).astype(int) for video in videos)
+    assert one.shape == two.shape
+    assert np.abs(one - two).max() <= 1
 
 
 def test_losses_agree(runs):
