@@ -51,15 +51,20 @@ class Budget:
     video: tuple[str, ...] = ()
 
 
-OFTEN = "--config.train.save_every=200"
+SHORT = (
+    *("--config.optim.schedule=cosine", "--config.optim.lr=8e-4", "--config.optim.ema=0.99"),
+    *("--config.optim.warmup_steps=100", "--config.train.save_every=200"),
+)
+"""For runs of an hour at most, whose rate falls to nothing at their end."""
+
 BUDGETS = {
     "accelerator": Budget(2048, 64),
     "cpu": Budget(
-        clips=1024,
+        clips=512,
         frames=32,
         parts=("--vae-steps=1500", "--image-encoder-steps=400", "--batch=8", "--lr=1e-3"),
-        image=("--config.data.batch=16", "--config.train.steps=4000", OFTEN),
-        video=("--config.data.batch=1", "--config.train.steps=1500", OFTEN),
+        image=("--config.data.batch=8", "--config.train.steps=2400", *SHORT),
+        video=("--config.data.batch=1", "--config.train.steps=600", *SHORT),
     ),
     "smoke": Budget(
         clips=8,

@@ -17,7 +17,8 @@ class OptimConfig:
     """AdamW or Adafactor with warm-up and a global-norm clip over what trains (spec: training).
 
     lr: peak. schedule: after `warmup_steps` from 0, constant or a cosine to 0 at the last step.
-    accumulate: micro-batches per update, averaged. ema: decay of a float32 average, None is off.
+    accumulate: micro-batches per update, averaged. ema: decay of a float32 average, less in the
+    first updates; None is off.
     """
 
     name: Literal["adamw", "adafactor"] = "adamw"

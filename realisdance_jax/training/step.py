@@ -172,6 +172,14 @@ def _chosen(ok: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)
 
 
+def average_decay(decay: float, updates: Array) -> Array:
+    """Of a moving average after so many updates: small at first, so that it forgets the start.
+
+    With k the update, counted from 0, at most (1 + k) / (10 + k).
+    """
+    return jnp.minimum(decay, (1.0 + updates) / (10.0 + updates))
+
+
 def apply_gradients(
     state: TrainState,
     grads: Flat,
@@ -187,7 +195,8 @@ def apply_gradients(
     trainable = optax.apply_updates(state.trainable, updates)
     ema = state.ema
     if ema_decay is not None:
-        ema = optax.incremental_update(trainable, state.ema, 1 - ema_decay)
+        share = 1 - average_decay(ema_decay, state.step)
+        ema = optax.incremental_update(trainable, state.ema, share)
     new = TrainState(
         state.step + 1,
         _chosen(ok, trainable, state.trainable),

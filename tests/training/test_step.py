@@ -79,13 +79,14 @@ def test_a_bad_update_is_left_out_and_counted(bad, value, tmp_path):
 
 
 def test_the_average_follows_its_formula():
+    """It forgets the start in the first updates, then keeps to its decay."""
     optimizer = make_optimizer(OptimConfig(lr=0.1), 10)
     state = fresh(optimizer, ema=True)
     average = {path: np.asarray(x, np.float64) for path, x in WEIGHTS.items()}
-    for _ in range(3):
-        state, _ = apply_gradients(state, GRADIENT, jnp.float32(1), optimizer, 0.75)
+    for decay in (1 / 10, 2 / 11, 0.2, 0.2):
+        state, _ = apply_gradients(state, GRADIENT, jnp.float32(1), optimizer, 0.2)
         for path, x in state.trainable.items():
-            average[path] = 0.75 * average[path] + 0.25 * np.asarray(x, np.float64)
+            average[path] = decay * average[path] + (1 - decay) * np.asarray(x, np.float64)
     for path, x in average.items():
         np.testing.assert_allclose(state.ema[path], x, rtol=1e-6)
     assert all(x.dtype == jnp.float32 for x in state.ema.values())
