@@ -67,12 +67,20 @@ def train_parts(
         return folder / WEIGHTS
     mesh = make_mesh({"data": -1}, devices)
     check_batch(mesh, config.batch, 1)
+    _check_crop(recipe, config)
     _check_settings(folder, recipe, config)
     if not is_weights_folder(folder / BASE):
         _write(folder / BASE, recipe, {part: _fresh(recipe, part) for part in PARTS})
     trained: dict[Part, dict] = {part: _train(part, recipe, config, folder, mesh) for part in PARTS}
     _write(folder / WEIGHTS, recipe, trained)
     return folder / WEIGHTS
+
+
+def _check_crop(recipe: Recipe, config: PartConfig) -> None:
+    factor, most = 2 ** (len(recipe.model.vae.widths) - 1), min(recipe.data.size)
+    if config.crop % factor or config.crop > most:
+        expected = f"a multiple of {factor} up to {most}, or 0 for whole pictures"
+        raise UserError(f"crop: expected {expected}, found {config.crop}")
 
 
 def _fresh(recipe: Recipe, part: Part) -> dict:

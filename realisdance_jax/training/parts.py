@@ -32,7 +32,8 @@ class PartConfig:
 
     kl, edges: weights of the divergence from a normal distribution and of differences between
     neighbouring pixels, beside the mean absolute error. hands: how much more errors count where
-    HaMeR shows a hand. temperature: of the contrast between people.
+    HaMeR shows a hand. crop: side of the square of each picture that the VAE learns from, another
+    one in every step; 0 is all of it. temperature: of the contrast between people.
     Raises `UserError` for a value out of range.
     """
 
@@ -44,6 +45,7 @@ class PartConfig:
     kl: float = 1e-5
     edges: float = 1.0
     hands: float = 3.0
+    crop: int = 0
     temperature: float = 0.1
     save_every: int = 500
     log_every: int = 50
@@ -54,6 +56,8 @@ class PartConfig:
                 raise UserError(f"{name}: expected at least 1, found {getattr(self, name)}")
         if self.batch < 2:
             raise UserError(f"batch: expected at least 2 people to tell apart, found {self.batch}")
+        if self.crop < 0:
+            raise UserError(f"crop: expected pixels, 0 for all, found {self.crop}")
         for name in ("lr", "temperature"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: expected a positive number, found {getattr(self, name)}")
@@ -126,6 +130,17 @@ def encoder_picture(
     return (resized - jnp.asarray(IMAGE_MEAN)) / jnp.asarray(IMAGE_STD)
 
 
+def random_squares(key: Array, values: Float[Array, "b H W c"], side: int) -> Array:
+    """`b side side c`: from each picture a square, all places equally likely."""
+    room = jnp.array([size - side + 1 for size in values.shape[1:3]])
+    corners = jax.random.randint(key, (len(values), 2), 0, room)
+
+    def square(picture: Array, corner: Array) -> Array:
+        return jax.lax.dynamic_slice(picture, (*corner, 0), (side, side, picture.shape[-1]))
+
+    return jax.vmap(square)(values, corners)
+
+
 def make_part_step(
     part: Part,
     network: VAE | DinoV2,
@@ -148,6 +163,10 @@ def make_part_step(
         pictures = jnp.concatenate([video, batch["reference"]])
         hands = 1 + config.hands * (batch["conditions"][:, 0].max(axis=-1) > 0)
         weights = jnp.concatenate([hands, jnp.ones_like(hands)])
+        if config.crop:
+            both = jnp.concatenate([pictures, weights[..., None]], axis=-1)
+            both = random_squares(stream(seed, "crop", step), both, config.crop)
+            pictures, weights = both[..., :-1], both[..., -1]
         h, w = (side // network.factor for side in pictures.shape[1:3])
         shape = (len(pictures), h, w, network.config.latent_channels)
         noise = jax.random.normal(stream(seed, "posterior", step), shape)

@@ -20,6 +20,7 @@ from realisdance_jax.training.parts import (
     encoder_picture,
     latent_statistics,
     normalised,
+    random_squares,
 )
 from realisdance_jax.utils.errors import UserError
 from tests.models.tiny import POSE, TWO_LEVELS
@@ -31,6 +32,7 @@ PARTS = PartConfig(
     batch=4,
     lr=3e-3,
     warmup_steps=1,
+    crop=32,
     save_every=6,
     log_every=3,
 )
@@ -142,8 +144,26 @@ def test_pictures_for_the_encoder_are_normalised_as_in_the_data():
         ({"batch": 1}, "batch: expected at least 2"),
         ({"vae_steps": 0}, "vae_steps"),
         ({"lr": 0.0}, "lr"),
+        ({"crop": -8}, "crop: expected pixels"),
     ],
 )
 def test_bad_settings_are_refused(change, reason):
     with pytest.raises(UserError, match=reason):
         dataclasses.replace(PARTS, **change)
+
+
+@pytest.mark.parametrize("crop", [20, 56])
+def test_a_crop_fits_into_pictures_and_latents(crop, small, tmp_path):
+    config = dataclasses.replace(PARTS, crop=crop)
+    with pytest.raises(UserError, match="crop: expected a multiple of 8 up to 48"):
+        train_parts(small, config, tmp_path / "run", jax.devices()[:1])
+    assert not (tmp_path / "run").exists()
+
+
+def test_squares_lie_inside_and_reach_every_edge():
+    values = np.broadcast_to(np.mgrid[:5, :4].transpose(1, 2, 0), (200, 5, 4, 2))
+    squares = np.asarray(random_squares(jax.random.key(0), jnp.asarray(values), 3))
+    corners = squares[:, :1, :1]
+    np.testing.assert_array_equal(squares, corners + values[:, :3, :3])
+    found = {tuple(corner) for corner in corners[:, 0, 0].tolist()}
+    assert found == {(y, x) for y in range(3) for x in range(2)}
