@@ -106,14 +106,18 @@ def _hamer(hands: np.ndarray, height: int, width: int) -> UInt8[np.ndarray, "H W
 def write_demo_clip(
     folder: Path, frames: int = 16, height: int = 256, width: int = 192, fps: float = 8
 ) -> DemoFiles:
-    """Draw the reference and `frames` driver frames (one wave) into `folder`."""
+    """Draw the reference and `frames` driver frames (one wave) into `folder`.
+
+    Videos are lossless: of small pictures x264 makes another lossy film now and then, and the hosts
+    of a run, each with its own, would disagree.
+    """
     names = ("ref.png", "dwpose.json", "hamer.mp4", "smpl.mp4")
     files = DemoFiles(*(folder / name for name in names))
     save_png(files.reference, _reference(height, width))
     records = []
     with (
-        VideoWriter(files.hamer, fps, (height, width)) as hamer,
-        VideoWriter(files.smpl, fps, (height, width)) as smpl,
+        VideoWriter(files.hamer, fps, (height, width), crf=0) as hamer,
+        VideoWriter(files.smpl, fps, (height, width), crf=0) as smpl,
     ):
         for i in range(frames):
             joints = pose(i / frames)
