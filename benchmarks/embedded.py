@@ -63,7 +63,7 @@ BUDGETS = {
         clips=512,
         frames=32,
         parts=(
-            *("--vae-steps=1500", "--image-encoder-steps=400"),
+            *("--vae-steps=6000", "--image-encoder-steps=400"),
             *("--batch=8", "--lr=1e-3", "--crop=64"),
         ),
         image=("--config.data.batch=8", "--config.train.steps=2400", *SHORT),
