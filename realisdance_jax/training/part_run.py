@@ -77,7 +77,7 @@ def train_parts(
 
 
 def _check_crop(recipe: Recipe, config: PartConfig) -> None:
-    factor, most = 2 ** (len(recipe.model.vae.widths) - 1), min(recipe.data.size)
+    factor, most = VAE(recipe.model.vae).factor, min(recipe.data.size)
     if config.crop % factor or config.crop > most:
         expected = f"a multiple of {factor} up to {most}, or 0 for whole pictures"
         raise UserError(f"crop: expected {expected}, found {config.crop}")

@@ -164,9 +164,9 @@ def make_part_step(
         hands = 1 + config.hands * (batch["conditions"][:, 0].max(axis=-1) > 0)
         weights = jnp.concatenate([hands, jnp.ones_like(hands)])
         if config.crop:
-            both = jnp.concatenate([pictures, weights[..., None]], axis=-1)
-            both = random_squares(stream(seed, "crop", step), both, config.crop)
-            pictures, weights = both[..., :-1], both[..., -1]
+            weighted = jnp.concatenate([pictures, weights[..., None]], axis=-1)
+            squares = random_squares(stream(seed, "crop", step), weighted, config.crop)
+            pictures, weights = squares[..., :-1], squares[..., -1]
         h, w = (side // network.factor for side in pictures.shape[1:3])
         shape = (len(pictures), h, w, network.config.latent_channels)
         noise = jax.random.normal(stream(seed, "posterior", step), shape)

@@ -172,12 +172,12 @@ def _chosen(ok: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)
 
 
-def average_decay(decay: float, updates: Array) -> Array:
-    """Of a moving average after so many updates: small at first, so that it forgets the start.
+def ema_decay_at(step: Array, decay: float) -> Array:
+    """Of a moving average at a step k, counted from 0: at most (1 + k) / (10 + k).
 
-    With k the update, counted from 0, at most (1 + k) / (10 + k).
+    So it forgets the start, of which decay ** n would be left after n steps.
     """
-    return jnp.minimum(decay, (1.0 + updates) / (10.0 + updates))
+    return jnp.minimum(decay, (1.0 + step) / (10.0 + step))
 
 
 def apply_gradients(
@@ -195,8 +195,8 @@ def apply_gradients(
     trainable = optax.apply_updates(state.trainable, updates)
     ema = state.ema
     if ema_decay is not None:
-        share = 1 - average_decay(ema_decay, state.step)
-        ema = optax.incremental_update(trainable, state.ema, share)
+        decay = ema_decay_at(state.step, ema_decay)
+        ema = optax.incremental_update(trainable, state.ema, 1 - decay)
     new = TrainState(
         state.step + 1,
         _chosen(ok, trainable, state.trainable),

@@ -224,7 +224,7 @@ def test_bfloat16(latents):
     assert 0 < np.linalg.norm(coarse - exact) < 0.3 * np.linalg.norm(exact)
 
 
-def test_kernels_quantize_kernels(run, latents, monkeypatch, tmp_path):
+def test_quantized_kernels(run, latents, monkeypatch, tmp_path):
     """Close to float32 again; the video says so, and the command, too."""
     monkeypatch.setattr("realisdance_jax.models.quantized.LEAST", 0)
     dump = ("--dump-latents", tmp_path / "small.npy")

@@ -81,8 +81,8 @@ def test_parameters_agree(runs):
 def test_previews_agree(runs):
     """Both processes take part in sampling, the first one writes.
 
-    Compared on the contact sheets: a film is lossy, and of noise like this one H.264 turns a byte
-    that differs by one into whole blocks that differ by many.
+    Compared on the contact sheets, for a film is lossy, and x264 makes another one of the same
+    small pictures now and then.
     """
     videos = [run / "samples" / f"{LAST:07d}.mp4" for run in runs]
     one, two = (list(read_frames(video)) for video in videos)

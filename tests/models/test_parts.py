@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realisdance_jax.models.dinov2 import bicubic_matrix, resize_positions
-from realisdance_jax.models.layers import grouped_convolution
+from realisdance_jax.models.layers import convolution
 from realisdance_jax.models.resnet import resize_nearest
 from tests.examples import few
 
@@ -38,11 +38,11 @@ def test_small_pictures_under_a_larger_kernel(height, width, k, stride, padding)
     kernel = random.standard_normal((k, k, 4, 5)).astype(np.float32)
     sizes = stride, padding
     expected = by_taps(x, kernel, *sizes)
-    np.testing.assert_allclose(grouped_convolution(x, kernel, *sizes, 1), expected, atol=1e-4)
+    np.testing.assert_allclose(convolution(x, kernel, *sizes), expected, atol=1e-4)
     weight = random.standard_normal(expected.shape)
 
     def loss(x, kernel):
-        return jnp.sum(grouped_convolution(x, kernel, *sizes, 1) * weight)
+        return jnp.sum(convolution(x, kernel, *sizes) * weight)
 
     for place, found in enumerate(jax.grad(loss, (0, 1))(x, kernel)):
         step = random.standard_normal(found.shape)

@@ -11,17 +11,20 @@ from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.checkpoints.weights import load_component, read_manifest
 from realisdance_jax.models.config import DinoConfig, VAEConfig
 from realisdance_jax.models.vae import VAE
-from realisdance_jax.training import part_run
+from realisdance_jax.training import part_run, parts
 from realisdance_jax.training.base import write_base
+from realisdance_jax.training.optim import OptimConfig, make_optimizer
 from realisdance_jax.training.part_run import train_parts
 from realisdance_jax.training.parts import (
     PartConfig,
     contrast,
     encoder_picture,
     latent_statistics,
+    make_part_step,
     normalised,
     random_squares,
 )
+from realisdance_jax.training.step import TrainState
 from realisdance_jax.utils.errors import UserError
 from tests.models.tiny import POSE, TWO_LEVELS
 from tests.training.test_program import recipe
@@ -32,7 +35,6 @@ PARTS = PartConfig(
     batch=4,
     lr=3e-3,
     warmup_steps=1,
-    crop=32,
     save_every=6,
     log_every=3,
 )
@@ -158,6 +160,27 @@ def test_a_crop_fits_into_pictures_and_latents(crop, small, tmp_path):
     with pytest.raises(UserError, match="crop: expected a multiple of 8 up to 48"):
         train_parts(small, config, tmp_path / "run", jax.devices()[:1])
     assert not (tmp_path / "run").exists()
+
+
+def test_pictures_and_weights_are_cropped_alike(small, monkeypatch):
+    """Weights are drawn into the pictures, too; the loss gets both."""
+    random = np.random.default_rng(0)
+    hands = (random.random((4, 1, 64, 48, 1)) > 0.5).astype(np.float32)
+    video = np.repeat(1 + PARTS.hands * hands, 3, axis=-1)
+    batch = {"video": video, "reference": np.ones_like(video[:, 0]), "conditions": hands}
+
+    def loss(params, vae, config, pictures, weights, noise):
+        assert (pictures.shape, noise.shape[1:3]) == ((8, 32, 32, 3), (4, 4))
+        off = jnp.abs(pictures - weights[..., None]).max()
+        return params["a"] * 0, {"off": off, "hands": weights.max()}
+
+    monkeypatch.setattr(parts, "vae_loss", loss)
+    optimizer, flat = make_optimizer(OptimConfig(), 1), {"params/a": jnp.float32(1)}
+    state = TrainState(jnp.int32(0), flat, optimizer.init(flat), flat, jnp.int32(0))
+    config = dataclasses.replace(PARTS, crop=32)
+    step = make_part_step("vae", VAE(small.model.vae), config, optimizer, 0)
+    told = jax.jit(step)(state, batch)[1]
+    assert (float(told["off"]), float(told["hands"])) == (0, 1 + PARTS.hands)
 
 
 def test_squares_lie_inside_and_reach_every_edge():
