@@ -204,10 +204,10 @@ def _dance(config: Any) -> None:
     motion = config.stage == 2
     unet = {"widths": (32, 64, 64), "heads": (2, 2, 2), "attention_levels": (True,) * 3}
     unet |= {"layers_per_block": 1, "context_dim": 48, "norm_groups": 16}
-    config.model.unet.update(unet | {"in_channels": 8, "out_channels": 8})
+    config.model.unet.update(unet | {"in_channels": 16, "out_channels": 16})
     config.model.pose.update({"encoder_widths": (8, 16, 24, 32), "gate_width": 12})
     config.model.dino.update({"width": 64, "layers": 3, "heads": 4, "table_size": 9})
-    vae = {"widths": (16, 24, 48, 64), "layers_per_block": 1, "latent_channels": 8}
+    vae = {"widths": (16, 24, 48, 64), "layers_per_block": 1, "latent_channels": 16}
     config.model.vae.update(vae | {"norm_groups": 8})
     if motion:
         config.model.motion.heads = 2

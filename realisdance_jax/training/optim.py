@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import jax
 import optax
+from optax.contrib import MuonDimensionNumbers, muon
 
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.tree import labels
@@ -14,14 +16,16 @@ TRAIN, FROZEN = "train", "frozen"
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW or Adafactor with warm-up and a global-norm clip over what trains (spec: training).
+    """A rule with warm-up and a global-norm clip over what trains (spec: training has AdamW).
 
+    name: `muon` makes orthogonal updates of kernels, as large as AdamW's, which the rest gets, with
+    Nesterov momentum; a small network trained from nothing wants fewer steps of them.
     lr: peak. schedule: after `warmup_steps` from 0, constant or a cosine to 0 at the last step.
     accumulate: micro-batches per update, averaged. ema: decay of a float32 average, less in the
     first updates; None is off.
     """
 
-    name: Literal["adamw", "adafactor"] = "adamw"
+    name: Literal["adamw", "adafactor", "muon"] = "adamw"
     lr: float = 5e-5
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = 0
@@ -57,10 +61,36 @@ def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([warmup, rest], [config.warmup_steps])
 
 
+MUON_RMS = 0.2
+"""Root mean square of an update before the rate, about AdamW's (arXiv:2502.16982)."""
+
+
+def kernels_as_matrices(params: Any) -> Any:
+    """Of kernels, all axes but the last against the last; None for other parameters."""
+
+    def matrix(path: tuple, x: Any) -> MuonDimensionNumbers | None:
+        if not str(path[-1].key).endswith("kernel"):
+            return None
+        return MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(matrix, params)
+
+
 def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """Clip, then AdamW or Adafactor, either with a decay of lr * weight_decay on every tensor."""
+    """Clip, then the rule, any with a decay of lr * weight_decay on every tensor."""
     rate = learning_rate(config, steps)
-    if config.name == "adafactor":
+    if config.name == "muon":
+        rule = muon(
+            rate,
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            adam_b1=config.b1,
+            adam_b2=config.b2,
+            adam_weight_decay=config.weight_decay,
+            muon_weight_dimension_numbers=kernels_as_matrices,
+            consistent_rms=MUON_RMS,
+        )
+    elif config.name == "adafactor":
         # Its own decay leaves out the rate.
         decay = optax.add_decayed_weights(-config.weight_decay)
         scale = optax.scale_by_learning_rate(rate, flip_sign=False)

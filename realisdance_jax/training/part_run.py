@@ -66,7 +66,8 @@ def train_parts(
         _check_settings(folder, recipe, config)
         return folder / WEIGHTS
     mesh = make_mesh({"data": -1}, devices)
-    check_batch(mesh, config.batch, 1)
+    for part in PARTS:
+        check_batch(mesh, config.batch(part), 1)
     _check_crop(recipe, config)
     _check_settings(folder, recipe, config)
     if not is_weights_folder(folder / BASE):
@@ -125,8 +126,8 @@ def picture_data(data: DataConfig, batch: int) -> DataConfig:
     return dataclasses.replace(data, frames=1, batch=batch, conditions=hands, corruption=true)
 
 
-def _batches(recipe: Recipe, config: PartConfig, step: int) -> Batches:
-    data = picture_data(recipe.data, config.batch)
+def _batches(recipe: Recipe, config: PartConfig, part: Part, step: int) -> Batches:
+    data = picture_data(recipe.data, config.batch(part))
     workers = recipe.train.workers
     batches = make_batches(data, seed=recipe.seed, start_step=step, workers=workers)
     if batches.cached:
@@ -140,8 +141,8 @@ def _train(part: Part, recipe: Recipe, config: PartConfig, folder: Path, mesh: M
     """Variables of one network after its last step, the moving average."""
     whole, rows = replicated(mesh), batch_sharding(mesh)
     steps = config.steps(part)
-    rate = OptimConfig(lr=config.lr, schedule="cosine", warmup_steps=config.warmup_steps)
-    optimizer = make_optimizer(rate, steps)
+    rule = OptimConfig("muon", config.lr, schedule="cosine", warmup_steps=config.warmup_steps)
+    optimizer = make_optimizer(rule, steps)
     network = VAE(recipe.model.vae) if part == "vae" else DinoV2(recipe.model.dino)
     step_function = jax.jit(
         make_part_step(part, network, config, optimizer, recipe.seed),
@@ -152,7 +153,7 @@ def _train(part: Part, recipe: Recipe, config: PartConfig, folder: Path, mesh: M
     (folder / part).mkdir(exist_ok=True)
     checkpoints = RunCheckpoints(folder / part, config.save_every, 1)
     state = _state(part, folder, optimizer, checkpoints, whole)
-    with _batches(recipe, config, int(state.step)) as batches:
+    with _batches(recipe, config, part, int(state.step)) as batches:
         curve = _Curve(part, steps, config.log_every, folder / part / CURVES)
         for step in range(int(state.step) + 1, steps + 1):
             state, told = step_function(state, to_devices(next(batches), rows))

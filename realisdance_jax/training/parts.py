@@ -30,17 +30,20 @@ IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class PartConfig:
     """How the two are trained.
 
-    kl, edges: weights of the divergence from a normal distribution and of differences between
-    neighbouring pixels, beside the mean absolute error. hands: how much more errors count where
-    HaMeR shows a hand. crop: side of the square of each picture that the VAE learns from, another
-    one in every step; 0 is all of it. temperature: of the contrast between people.
+    vae_batch, image_encoder_batch: pairs of frames in a step; those of the image encoder are people
+    to be told apart. kl, edges: weights of the divergence from a normal distribution and of
+    differences between neighbouring pixels, beside the mean absolute error. hands: how much more
+    errors count where HaMeR shows a hand. crop: side of the square of each picture that the VAE
+    learns from, another one in every step; 0 is all of it. temperature: of the contrast between
+    people.
     Raises `UserError` for a value out of range.
     """
 
     vae_steps: int = 20_000
     image_encoder_steps: int = 4_000
-    batch: int = 32
-    lr: float = 5e-4
+    vae_batch: int = 8
+    image_encoder_batch: int = 32
+    lr: float = 2e-3
     warmup_steps: int = 200
     kl: float = 1e-5
     edges: float = 1.0
@@ -51,11 +54,11 @@ class PartConfig:
     log_every: int = 50
 
     def __post_init__(self):
-        for name in ("vae_steps", "image_encoder_steps", "save_every", "log_every"):
+        for name in ("vae_steps", "image_encoder_steps", "vae_batch", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: expected at least 1, found {getattr(self, name)}")
-        if self.batch < 2:
-            raise UserError(f"batch: expected at least 2 people to tell apart, found {self.batch}")
+        if (people := self.image_encoder_batch) < 2:
+            raise UserError(f"image_encoder_batch: expected at least 2 people, found {people}")
         if self.crop < 0:
             raise UserError(f"crop: expected pixels, 0 for all, found {self.crop}")
         for name in ("lr", "temperature"):
@@ -65,6 +68,10 @@ class PartConfig:
     def steps(self, part: Part) -> int:
         """Of one of the two."""
         return self.vae_steps if part == "vae" else self.image_encoder_steps
+
+    def batch(self, part: Part) -> int:
+        """Of one of the two."""
+        return self.vae_batch if part == "vae" else self.image_encoder_batch
 
 
 def weighted_mean(values: Float[Array, "b h w c"], weights: Float[Array, "b h w"]) -> Array:

@@ -89,7 +89,13 @@ def _optimizer_state(optimizer: optax.GradientTransformation, trainable: Flat, m
     """Shapes of the optimizer's state; moments lie as the parameters they belong to."""
     whole = replicated(mesh)
 
+    def is_masked(leaf: Any) -> bool:
+        """A parameter that this half of the optimizer leaves to the other one."""
+        return isinstance(leaf, optax.MaskedNode)
+
     def beside(leaf: Any, parameter: Any) -> Any:
+        if is_masked(leaf):
+            return leaf
         where = parameter.sharding if leaf.shape == parameter.shape else whole
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
@@ -101,6 +107,7 @@ def _optimizer_state(optimizer: optax.GradientTransformation, trainable: Flat, m
         transform_non_params=lambda leaf: jax.ShapeDtypeStruct(
             leaf.shape, leaf.dtype, sharding=whole
         ),
+        is_leaf=is_masked,
     )
 
 

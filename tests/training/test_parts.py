@@ -32,7 +32,8 @@ from tests.training.test_program import recipe
 PARTS = PartConfig(
     vae_steps=12,
     image_encoder_steps=12,
-    batch=4,
+    vae_batch=4,
+    image_encoder_batch=4,
     lr=3e-3,
     warmup_steps=1,
     save_every=6,
@@ -80,7 +81,7 @@ def test_the_weights_hold_what_was_trained_and_normal_latents(run, small):
     assert all(after.components[name] != base.components[name] for name in after.components)
     vae = VAE(small.model.vae)
     params = load_component(run / "weights", after, "vae")["params"]
-    with part_run._batches(small, PARTS, 12) as batches:
+    with part_run._batches(small, PARTS, "vae", 12) as batches:
         pictures = jnp.asarray(next(batches)["reference"])
     mean, square = jax.jit(lambda p, x: latent_statistics(vae, p, x))(params, pictures)
     scaling = small.model.vae.scaling
@@ -143,7 +144,7 @@ def test_pictures_for_the_encoder_are_normalised_as_in_the_data():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"batch": 1}, "batch: expected at least 2"),
+        ({"image_encoder_batch": 1}, "image_encoder_batch: expected at least 2"),
         ({"vae_steps": 0}, "vae_steps"),
         ({"lr": 0.0}, "lr"),
         ({"crop": -8}, "crop: expected pixels"),

@@ -80,10 +80,12 @@ def loss_variables(program, state):
     return unflatten({**program.frozen.model, **state.trainable})
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-def test_shards_are_small(stage):
+@pytest.mark.parametrize(("stage", "rule"), [(1, "adamw"), (2, "adamw"), (2, "muon")])
+def test_shards_are_small(stage, rule):
     """On 8 devices each holds little more than an eighth of parameters and moments."""
-    program = make_program(recipe(stage, data=1, fsdp=8))
+    whole = recipe(stage, data=1, fsdp=8)
+    optim = dataclasses.replace(whole.optim, name=rule)
+    program = make_program(dataclasses.replace(whole, optim=optim))
     for part in (program.state, program.frozen):
         assert shard_bytes(part) < 1.08 * whole_bytes(part) / 8
     for path, leaf in {**program.state.trainable, **program.frozen.model}.items():

@@ -92,7 +92,7 @@ def test_the_average_follows_its_formula():
     assert all(x.dtype == jnp.float32 for x in state.ema.values())
 
 
-@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
 def test_decay_is_the_rate_times_the_weight(name):
     """Whatever the rule, also while the rate is warming up."""
     config = OptimConfig(name=name, lr=0.1, warmup_steps=4, weight_decay=0.5)
@@ -108,8 +108,8 @@ def test_decay_is_the_rate_times_the_weight(name):
             np.testing.assert_allclose(x, WEIGHTS[path] * expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["adamw", "adafactor"])
-def test_either_rule_goes_downhill(name):
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
+def test_every_rule_goes_downhill(name):
     optimizer = make_optimizer(OptimConfig(name=name, lr=0.05), 200)
     weights, state = dict(WEIGHTS), optimizer.init(WEIGHTS)
 
@@ -125,6 +125,26 @@ def test_either_rule_goes_downhill(name):
     for _ in range(200):
         weights, state = step(weights, state)
     assert float(loss(weights)) < 0.05 * before
+
+
+def test_muon_turns_kernels_and_only_them():
+    """Every direction of a kernel moves as far, whatever its gradient; AdamW gets the rest."""
+    config = OptimConfig("muon", lr=0.1, weight_decay=0.0)
+    optimizer = make_optimizer(config, 10)
+    shapes = {"params/conv/kernel": (3, 3, 4, 8), "params/conv/bias": (8,), "params/table": (1, 4)}
+    random = np.random.default_rng(0)
+    weights = {path: jnp.zeros(shape) for path, shape in shapes.items()}
+    gradient = {path: jnp.asarray(random.normal(size=shape)) for path, shape in shapes.items()}
+    updates, _ = optimizer.update(gradient, optimizer.init(weights), weights)
+    kernel = np.asarray(updates.pop("params/conv/kernel")).reshape(36, 8)
+    moved = np.linalg.svd(kernel, compute_uv=False) / (0.1 * 0.2 * 36**0.5)
+    assert moved.min() > 0.6
+    assert moved.max() < 1.3
+    assert np.sum(kernel * np.asarray(gradient["params/conv/kernel"]).reshape(36, 8)) < 0
+    adam = optax.adamw(0.1, weight_decay=0.0, nesterov=True)
+    for path, update in updates.items():
+        expected, _ = adam.update(gradient[path], adam.init(weights[path]), weights[path])
+        np.testing.assert_allclose(update, expected, rtol=1e-4)
 
 
 class Toy:
