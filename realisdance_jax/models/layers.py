@@ -84,14 +84,14 @@ def convolution(x: Array, kernel: Array, stride: int, padding: int) -> Array:
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), around, dimension_numbers=axes)
 
 
-def grouped_convolution(x: Array, kernel: Array, stride: int, padding: int, groups: int) -> Array:
-    """`b h w (g i)` with `k k i (g o)` -> `b h w (g o)`, one convolution per group.
-
-    XLA's own grouped ones take 4 times as long on CPUs, and 30 times for the kernel's gradient.
-    """
-    pairs = zip(jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, axis=-1), strict=True)
-    parts = [convolution(some, weights, stride, padding) for some, weights in pairs]
-    return parts[0] if groups == 1 else jnp.concatenate(parts, axis=-1)
+def _kernel_and_bias(
+    module: nn.Module, size: int, width: int, features: int, zero_init: bool = False
+) -> tuple[Array, Array]:
+    """Parameters `size size width features` and `features` of a convolution."""
+    init = nn.initializers.zeros if zero_init else uniform_fan_in(size * size * width)
+    axes = ("conv_h", "conv_w", "conv_in", "conv_out")
+    kernel = parameter(module, "kernel", named(init, *axes), (size, size, width, features))
+    return kernel, parameter(module, "bias", named(init, "conv_out"), (features,))
 
 
 class Conv(nn.Module):
@@ -101,26 +101,41 @@ class Conv(nn.Module):
     kernel_size: int = 3
     stride: int = 1
     padding: int | None = None
-    groups: int = 1
     zero_init: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        k, in_width = self.kernel_size, x.shape[-1] // self.groups
+        k = self.kernel_size
         pad = k // 2 if self.padding is None else self.padding
-        init = nn.initializers.zeros if self.zero_init else uniform_fan_in(k * k * in_width)
-        kernel = parameter(
-            self,
-            "kernel",
-            named(init, "conv_h", "conv_w", "conv_in", "conv_out"),
-            (k, k, in_width, self.features),
-        )
-        bias = parameter(self, "bias", named(init, "conv_out"), (self.features,))
+        kernel, bias = _kernel_and_bias(self, k, x.shape[-1], self.features, self.zero_init)
         pictures = x.reshape((-1, *x.shape[-3:])).astype(self.dtype)
-        y = grouped_convolution(pictures, kernel.astype(self.dtype), self.stride, pad, self.groups)
+        y = convolution(pictures, kernel.astype(self.dtype), self.stride, pad)
         y = y + bias.astype(self.dtype)
         return y.reshape((*x.shape[:-3], *y.shape[-3:]))
+
+
+class GroupedConv(nn.Module):
+    """3x3 convolutions side by side whose kernels are one parameter `k k c (g features)`.
+
+    Groups come and go as pictures of their own, each `b h w c`: XLA's grouped convolutions take 4
+    times as long on CPUs, 30 times for the kernel's gradient, and joining groups between layers
+    half as long again.
+    """
+
+    features: int
+    stride: int = 1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, groups: Sequence[Array]) -> list[Array]:
+        count, width = len(groups), groups[0].shape[-1]
+        kernel, bias = _kernel_and_bias(self, 3, width, count * self.features)
+        kernels, biases = (jnp.split(x.astype(self.dtype), count, axis=-1) for x in (kernel, bias))
+        return [
+            convolution(x.astype(self.dtype), k, self.stride, 1) + b
+            for x, k, b in zip(groups, kernels, biases, strict=True)
+        ]
 
 
 def group_normalise(x: Array, groups: int, eps: float, over_frames: bool = False) -> Array:

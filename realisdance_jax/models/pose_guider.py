@@ -6,7 +6,7 @@ from einops import rearrange
 
 from realisdance_jax.models.compute import Compute
 from realisdance_jax.models.config import MotionConfig, PoseGuiderConfig
-from realisdance_jax.models.layers import Conv
+from realisdance_jax.models.layers import Conv, GroupedConv
 from realisdance_jax.models.motion import MotionModule
 from realisdance_jax.shapes import Array, Float, typechecked
 
@@ -22,18 +22,17 @@ class ConditionEncoders(nn.Module):
     def __call__(self, x: Array) -> Array:
         """`b f H W (k 3)` -> `b f h w (k widths[-1])`."""
 
-        def conv(x: Array, width: int, stride: int, name: str) -> Array:
-            features = self.conditions * width
-            layer = Conv(
-                features, stride=stride, groups=self.conditions, dtype=self.dtype, name=name
-            )
-            return nn.silu(layer(x))
+        def conv(groups: list[Array], width: int, stride: int, name: str) -> list[Array]:
+            layer = GroupedConv(width, stride, self.dtype, name=name)
+            return [nn.silu(y) for y in layer(groups)]
 
-        x = conv(x, self.widths[0], 1, "conv_in")
+        pictures = rearrange(x, "b f h w c -> (b f) h w c")
+        groups = jnp.split(pictures, self.conditions, axis=-1)
+        groups = conv(groups, self.widths[0], 1, "conv_in")
         for i, (width, wider) in enumerate(zip(self.widths[:-1], self.widths[1:], strict=True)):
-            x = conv(x, width, 1, f"blocks.{2 * i}")
-            x = conv(x, wider, 2, f"blocks.{2 * i + 1}")
-        return x
+            groups = conv(groups, width, 1, f"blocks.{2 * i}")
+            groups = conv(groups, wider, 2, f"blocks.{2 * i + 1}")
+        return rearrange(jnp.concatenate(groups, axis=-1), "(b f) h w c -> b f h w c", b=len(x))
 
 
 class Gate(nn.Module):
