@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
-from optax.contrib import MuonDimensionNumbers, muon
+from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.tree import labels
@@ -64,32 +65,60 @@ def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
 MUON_RMS = 0.2
 """Root mean square of an update before the rate, about AdamW's (arXiv:2502.16982)."""
 
+MUON_MOMENTUM = 0.95
 
-def kernels_as_matrices(params: Any) -> Any:
-    """Of kernels, all axes but the last against the last; None for other parameters."""
 
-    def matrix(path: tuple, x: Any) -> MuonDimensionNumbers | None:
-        if not str(path[-1].key).endswith("kernel"):
-            return None
-        return MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
+def _is_kernel(path: tuple) -> bool:
+    return str(path[-1].key).endswith("kernel")
 
-    return jax.tree_util.tree_map_with_path(matrix, params)
+
+def _kernel_or_rest(params: Any) -> Any:
+    """`muon` for kernels, `adamw` for other parameters."""
+
+    def label(path: tuple, _: Any) -> str:
+        return "muon" if _is_kernel(path) else "adamw"
+
+    return jax.tree_util.tree_map_with_path(label, params)
+
+
+def orthogonal(updates: Any) -> Any:
+    """Kernels as matrices, all axes but the last against the last, with singular values near 1.
+
+    Scaled to a root mean square of `MUON_RMS`. Those of one shape are done together: a small
+    network has hundreds of kernels, and each would cost its own compiling and its own calls.
+    """
+    leaves, tree = jax.tree.flatten(updates)
+    matrices = [x.reshape(-1, x.shape[-1]) for x in leaves]
+    alike: dict[tuple, list[int]] = {}
+    for number, matrix in enumerate(matrices):
+        alike.setdefault(matrix.shape, []).append(number)
+    done = dict.fromkeys(range(len(leaves)))
+    for shape, numbers in alike.items():
+        stacked = jnp.stack([matrices[number] for number in numbers])
+        rule = scale_by_muon(
+            beta=0.0, nesterov=False, weight_dimension_numbers=MuonDimensionNumbers(1, 2)
+        )
+        found, _ = rule.update(stacked, rule.init(stacked))
+        scaled = found * (MUON_RMS * max(shape) ** 0.5)
+        done |= {n: x.reshape(leaves[n].shape) for n, x in zip(numbers, scaled, strict=True)}
+    return jax.tree.unflatten(tree, done.values())
 
 
 def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
     """Clip, then the rule, any with a decay of lr * weight_decay on every tensor."""
     rate = learning_rate(config, steps)
     if config.name == "muon":
-        rule = muon(
-            rate,
-            eps=config.eps,
-            weight_decay=config.weight_decay,
-            adam_b1=config.b1,
-            adam_b2=config.b2,
-            adam_weight_decay=config.weight_decay,
-            muon_weight_dimension_numbers=kernels_as_matrices,
-            consistent_rms=MUON_RMS,
+        decay = config.weight_decay
+        rest = optax.adamw(
+            rate, config.b1, config.b2, config.eps, weight_decay=decay, nesterov=True
         )
+        kernels = optax.chain(
+            optax.trace(MUON_MOMENTUM, nesterov=True),
+            optax.stateless(lambda updates, _: orthogonal(updates)),
+            optax.add_decayed_weights(decay),
+            optax.scale_by_learning_rate(rate),
+        )
+        rule = optax.partition({"muon": kernels, "adamw": rest}, _kernel_or_rest)
     elif config.name == "adafactor":
         # Its own decay leaves out the rate.
         decay = optax.add_decayed_weights(-config.weight_decay)

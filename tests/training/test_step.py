@@ -147,6 +147,33 @@ def test_muon_turns_kernels_and_only_them():
         np.testing.assert_allclose(update, expected, rtol=1e-4)
 
 
+def test_muon_is_that_of_optax():
+    """Kernels of one shape are turned together, and come out as they do one by one."""
+    random = np.random.default_rng(0)
+    shapes = {
+        "a/kernel": (3, 3, 4, 8),
+        "b/kernel": (36, 8),
+        "c/kernel": (8, 36),
+        "d/kernel": (8, 8),
+    }
+    weights = {path: jnp.asarray(random.normal(size=shape)) for path, shape in shapes.items()}
+    gradient = {path: jnp.asarray(random.normal(size=shape)) for path, shape in shapes.items()}
+    ours = make_optimizer(OptimConfig("muon", lr=0.1, clip_norm=1e9), 10)
+    apart = {path: (tuple(range(len(shape) - 1)), len(shape) - 1) for path, shape in shapes.items()}
+    theirs = optax.contrib.muon(
+        0.1,
+        weight_decay=1e-2,
+        consistent_rms=0.2,
+        muon_weight_dimension_numbers={
+            path: optax.contrib.MuonDimensionNumbers(*axes) for path, axes in apart.items()
+        },
+    )
+    found, _ = ours.update(gradient, ours.init(weights), weights)
+    expected, _ = theirs.update(gradient, theirs.init(weights), weights)
+    for path in shapes:
+        np.testing.assert_allclose(found[path], expected[path], rtol=1e-3, atol=1e-5)
+
+
 class Toy:
     """Scales what it is given; its conditions and reference shift it."""
 
