@@ -102,6 +102,7 @@ def base_config(stage: int) -> ConfigDict:
             },
             "loss": {
                 "snr_gamma": 5.0,
+                "weighting": "min_snr",
                 "drop": 1e-2,
                 "shuffle": 5e-2 if motion else 0.0,
                 "shuffle_rule": "swap",
@@ -202,7 +203,7 @@ def _ablate(config: Any, name: str) -> None:
 def _dance(config: Any) -> None:
     """Every part small enough that all of them are at most 12 MB in half precision."""
     motion = config.stage == 2
-    unet = {"widths": (32, 64, 64), "heads": (2, 2, 2), "attention_levels": (True,) * 3}
+    unet = {"widths": (64, 64), "heads": (2, 2), "attention_levels": (True, True)}
     unet |= {"layers_per_block": 1, "context_dim": 48, "norm_groups": 16}
     config.model.unet.update(unet | {"in_channels": 16, "out_channels": 16})
     config.model.pose.update({"encoder_widths": (8, 16, 24, 32), "gate_width": 12})
@@ -214,7 +215,7 @@ def _dance(config: Any) -> None:
     config.data.update({"sources": ("dancer",), "size": (128, 96), "stride": 2})
     config.data.update({"batch": 8 if motion else 64, "synthetic_clips": 2048})
     config.data.corruption = (0.2, 0.2, 0.2)
-    config.loss.drop = 5e-2
+    config.loss.update({"drop": 5e-2, "weighting": "min_snr_plus_one"})
     config.optim.update({"lr": 4e-4, "warmup_steps": 500, "ema": 0.999})
     config.train.update({"steps": 30_000 if motion else 40_000, "dtype": "float32"})
     config.train.update({"remat": "none", "preview_every": 0})

@@ -14,7 +14,7 @@ from realisdance_jax.checkpoints.convert.components import is_motion, model_tabl
 from realisdance_jax.checkpoints.convert.layers import Layer, check
 from realisdance_jax.checkpoints.convert.sources import motion_checkpoint
 from realisdance_jax.checkpoints.export import weights_of
-from realisdance_jax.checkpoints.variables import ALL_COMPONENTS, init_component
+from realisdance_jax.checkpoints.variables import ALL_COMPONENTS, abstract_component, init_component
 from realisdance_jax.checkpoints.weights import (
     FORMAT,
     Manifest,
@@ -31,6 +31,8 @@ from realisdance_jax.utils.records import to_json
 from realisdance_jax.utils.tree import flatten, unflatten
 
 Say = Callable[[str], None]
+
+UNETS = ("/unet_ref/", "/unet_main/")
 
 
 def write_base(
@@ -123,6 +125,14 @@ def _write_fresh(folder: Path, recipe: Recipe, given: Path | None = None) -> Non
 
 
 def _fresh(recipe: Recipe, component: str) -> dict:
+    """Both UNets begin with the same values, as they do when one base model is given for both.
+
+    So what one makes of a picture, the other knows how to look up.
+    """
+    if component == "unet_ref":
+        there = flatten(dict(abstract_component(recipe.model, component)))
+        twin = flatten(_fresh(recipe, "unet_main"))
+        return unflatten({path: twin[path.replace(*UNETS)] for path in there})
     key = jax.random.fold_in(jax.random.key(recipe.seed), ALL_COMPONENTS.index(component))
     return nn.unbox(init_component(recipe.model, component, key))
 

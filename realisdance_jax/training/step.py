@@ -14,7 +14,7 @@ import optax
 from einops import rearrange
 from jax.sharding import Mesh
 
-from realisdance_jax.diffusion.loss import min_snr_weight
+from realisdance_jax.diffusion.loss import Weighting, min_snr_weight
 from realisdance_jax.diffusion.prediction import add_noise, from_x0_eps
 from realisdance_jax.diffusion.schedule import ScheduleConfig, alphas_cumprod
 from realisdance_jax.models.compute import ONE_DEVICE, Compute, exact_products
@@ -33,10 +33,13 @@ Batch = Mapping[str, Array]
 class LossConfig:
     """Paper section 3: snr_gamma of min-SNR, rates of unconditional drop and of pose shuffle.
 
+    weighting: the paper's `min_snr`, or `min_snr_plus_one`, in which pure noise counts, too; for a
+    model without pretrained weights, which must learn from it what a reference is for.
     shuffle_rule: `swap` two frames per example and condition, or the released one-way `copy` (H10).
     """
 
     snr_gamma: float = 5.0
+    weighting: Weighting = "min_snr"
     drop: float = 1e-2
     shuffle: float = 0.0
     shuffle_rule: Literal["swap", "copy"] = "swap"
@@ -163,7 +166,8 @@ def loss_fn(
         keep,
     )
     mse = jnp.square(pred - target).mean(range(1, pred.ndim))
-    weights = min_snr_weight(bars, draws.t, loss.snr_gamma, networks.schedule.prediction)
+    kind = networks.schedule.prediction
+    weights = min_snr_weight(bars, draws.t, loss.snr_gamma, kind, loss.weighting)
     value = jnp.mean(weights * mse)
     return value, {"pred": pred, "mse": mse}
 

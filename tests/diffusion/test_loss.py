@@ -33,6 +33,15 @@ def test_pure_noise_and_clipping():
     np.testing.assert_array_equal(weights, np.minimum(ratio, 5))
 
 
+def test_plus_one_keeps_pure_noise():
+    """With velocity: 1 up to a signal-to-noise ratio of gamma - 1, then gamma / (ratio + 1)."""
+    table = jnp.asarray(alphas_cumprod(ScheduleConfig()))
+    ratio = np.asarray(snr(table, EVERY))
+    weights = min_snr_weight(table, EVERY, 5.0, "v_prediction", "min_snr_plus_one")
+    np.testing.assert_allclose(weights, np.minimum(1, 5 / (ratio + 1)), rtol=1e-5)
+    assert weights[999] == 1
+
+
 def test_weighted_error_by_hand():
     pred = jnp.asarray([[[1.0, 3.0]], [[0.0, 2.0]]])
     target = jnp.asarray([[[0.0, 0.0]], [[0.0, 0.0]]])
