@@ -10,8 +10,10 @@ export PYTHONUNBUFFERED := 1
 .PHONY: help venv demo embedded claims test test-slow test-cross bench-gpu lint clean
 
 help:
-	@echo "make demo        install and animate an embedded example on the CPU -> out/demo.mp4, out/demo.png"
+	@echo "make demo        install and animate an unseen dancer on the CPU -> out/demo.mp4, out/demo.png, ..."
+	@echo "                 REF=my.png: whom that picture of the dancers' world shows"
 	@echo "make embedded    train the embedded weights from nothing; again: go on (hours; BUDGET=cpu trains less of everything)"
+	@echo "                 SHIPPED=1: begin with the weights that come with the package"
 	@echo "make claims      measure the paper's claims on what 'make embedded ABLATIONS=1' trained"
 	@echo "make test        install and run the tests (8 simulated devices, no accelerator)"
 	@echo "make test-slow   the tests that take minutes"
@@ -37,10 +39,10 @@ $(VENV)-cross/.installed: pyproject.toml
 	@touch $@
 
 demo: venv
-	$(BIN)/python -m realisdance_jax.demo --out out
+	$(BIN)/python -m realisdance_jax.demo --out out $(if $(REF),--ref $(REF))
 
 embedded: venv
-	$(BIN)/python -m benchmarks.embedded --budget $(BUDGET) --out $(EMBEDDED) $(if $(ABLATIONS),--ablations)
+	$(BIN)/python -m benchmarks.embedded --budget $(BUDGET) --out $(EMBEDDED) $(if $(ABLATIONS),--ablations) $(if $(SHIPPED),--shipped)
 
 claims: venv
 	$(BIN)/python -m realisdance_jax.evaluate --protocol robust --clips 32 --strengths 0.1,0.25,0.5 \

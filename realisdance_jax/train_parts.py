@@ -19,6 +19,9 @@ from realisdance_jax.utils.flags import config_flag, local_path, parse_flags
 FLAGS = flags.FlagValues()
 CONFIG = config_flag(FLAGS)
 WORKDIR = flags.DEFINE_string("workdir", None, "folder to write; resumes", flag_values=FLAGS)
+INIT = flags.DEFINE_string(
+    "init", None, "weights with both, whose VAE's decoder alone learns on", flag_values=FLAGS
+)
 
 
 def _number(name: str) -> flags.FlagHolder[Any]:
@@ -37,8 +40,9 @@ def main() -> None:
         raise UserError("expected --config FILE and --workdir FOLDER")
     config = PartConfig(**{name: flag.value for name, flag in NUMBERS.items()})
     folder = local_path("--workdir", WORKDIR.value)
+    init = local_path("--init", INIT.value) if INIT.value else None
     keep_compiled()
-    print(f"wrote {train_parts(Recipe.of(CONFIG.value), config, folder)}")
+    print(f"wrote {train_parts(Recipe.of(CONFIG.value), config, folder, init=init)}")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ from realisdance_jax.parallel.shard import batch_sharding, check_batch, replicat
 from realisdance_jax.training.loop import saved_form, to_devices
 from realisdance_jax.training.optim import OptimConfig, make_optimizer
 from realisdance_jax.training.parts import (
+    DECODER,
+    DECODER_PATHS,
     PARTS,
     Part,
     PartConfig,
@@ -46,7 +48,7 @@ from realisdance_jax.training.step import TrainState
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import atomic_output
 from realisdance_jax.utils.records import to_json
-from realisdance_jax.utils.tree import flatten, unflatten
+from realisdance_jax.utils.tree import Flat, flatten, split, unflatten
 
 SETTINGS, CURVES, WEIGHTS = "parts.json", "curve.tsv", "weights"
 MEASURED = 20
@@ -54,27 +56,49 @@ MEASURED = 20
 
 
 def train_parts(
-    recipe: Recipe, config: PartConfig, folder: Path, devices: list | None = None
+    recipe: Recipe,
+    config: PartConfig,
+    folder: Path,
+    devices: list | None = None,
+    init: Path | None = None,
 ) -> Path:
     """Train both networks of `recipe.model`; returns the weights folder, which `--init` takes.
 
     Folder: parts.json, base/ (fresh networks), vae/ and image_encoder/ (checkpoints and curve.tsv),
     weights/ in the end. The same call again resumes. On one host, on `devices` (all by default).
+    init: a weights folder with both, of which the VAE's decoder alone learns on (decoder/): latents
+    and all that was trained on them stay valid.
     Raises `UserError` for another configuration than the folder's, and for data without pictures.
     """
     if is_weights_folder(folder / WEIGHTS):
-        _check_settings(folder, recipe, config)
+        _check_settings(folder, recipe, config, init)
         return folder / WEIGHTS
     mesh = make_mesh({"data": -1}, devices)
-    for part in PARTS:
+    parts: tuple[Part, ...] = PARTS if init is None else (DECODER,)
+    for part in parts:
         check_batch(mesh, config.batch(part), 1)
     _check_crop(recipe, config)
-    _check_settings(folder, recipe, config)
+    _check_settings(folder, recipe, config, init)
     if not is_weights_folder(folder / BASE):
-        _write(folder / BASE, recipe, {part: _fresh(recipe, part) for part in PARTS})
-    trained: dict[Part, dict] = {part: _train(part, recipe, config, folder, mesh) for part in PARTS}
+        given = None if init is None else _given(recipe, init)
+        _write(folder / BASE, recipe, given or {part: _fresh(recipe, part) for part in PARTS})
+    trained = {part: _train(part, recipe, config, folder, mesh) for part in parts}
+    if init is not None:
+        trained = {**_given(recipe, folder / BASE), "vae": trained[DECODER]}
     _write(folder / WEIGHTS, recipe, trained)
     return folder / WEIGHTS
+
+
+def _given(recipe: Recipe, init: Path) -> dict[Part, dict]:
+    """Both networks of a weights folder, which must be those of the recipe."""
+    manifest = read_manifest(init)
+    for name, ours, theirs in (
+        ("vae", recipe.model.vae, manifest.model.vae),
+        ("dino", recipe.model.dino, manifest.model.dino),
+    ):
+        if ours != theirs:
+            raise UserError(f"{init}: expected {name} {to_json(ours)}, found {to_json(theirs)}")
+    return {part: load_component(init, manifest, part) for part in PARTS}
 
 
 def _check_crop(recipe: Recipe, config: PartConfig) -> None:
@@ -97,9 +121,10 @@ def _write(folder: Path, recipe: Recipe, parts: Mapping[Part, dict]) -> None:
         write_manifest(draft, Manifest(FORMAT, recipe.model, recipe.schedule, components=hashes))
 
 
-def _check_settings(folder: Path, recipe: Recipe, config: PartConfig) -> None:
+def _check_settings(folder: Path, recipe: Recipe, config: PartConfig, init: Path | None) -> None:
     """Compare with what the folder was begun with, or write it."""
     data = {"sources": recipe.data.sources, "size": recipe.data.size}
+    data |= {"decoder_only": init is not None}
     model = {"dino": to_json(recipe.model.dino), "vae": to_json(recipe.model.vae)}
     ours = json.loads(json.dumps({**to_json(config), **data, **model, "seed": recipe.seed}))
     path = folder / SETTINGS
@@ -143,41 +168,49 @@ def _train(part: Part, recipe: Recipe, config: PartConfig, folder: Path, mesh: M
     steps = config.steps(part)
     rule = OptimConfig("muon", config.lr, schedule="cosine", warmup_steps=config.warmup_steps)
     optimizer = make_optimizer(rule, steps)
-    network = VAE(recipe.model.vae) if part == "vae" else DinoV2(recipe.model.dino)
+    network = DinoV2(recipe.model.dino) if part == "image_encoder" else VAE(recipe.model.vae)
     step_function = jax.jit(
         make_part_step(part, network, config, optimizer, recipe.seed),
-        in_shardings=(whole, rows),
+        in_shardings=(whole, rows, whole),
         out_shardings=(whole, whole),
         donate_argnums=0,
     )
     (folder / part).mkdir(exist_ok=True)
     checkpoints = RunCheckpoints(folder / part, config.save_every, 1)
-    state = _state(part, folder, optimizer, checkpoints, whole)
+    trainable, frozen = _start(part, folder, whole)
+    state = _state(part, trainable, optimizer, checkpoints, whole)
     with _batches(recipe, config, part, int(state.step)) as batches:
         curve = _Curve(part, steps, config.log_every, folder / part / CURVES)
         for step in range(int(state.step) + 1, steps + 1):
-            state, told = step_function(state, to_devices(next(batches), rows))
+            state, told = step_function(state, to_devices(next(batches), rows), frozen)
             curve.add(step, told)
             if checkpoints.due(step) or step == steps:
                 checkpoints.save(step, saved_form(state), {"part": part})
         checkpoints.close()
-        variables = unflatten(jax.tree.map(jnp.asarray, state.ema))
-        if isinstance(network, VAE):
+        variables = unflatten(jax.tree.map(jnp.asarray, {**frozen, **state.ema}))
+        if part == "vae":
             params = _normal(network, variables["params"], batches)
             variables = {"params": params}
     return variables
 
 
+def _start(part: Part, folder: Path, whole: Any) -> tuple[Flat, Flat]:
+    """What trains and what does not, with the values of the base."""
+    component = "vae" if part == DECODER else part
+    manifest = read_manifest(folder / BASE)
+    flat = flatten(load_component(folder / BASE, manifest, component, sharding=whole))
+    trains = [path for path in flat if part != DECODER or path.startswith(DECODER_PATHS)]
+    return split(flat, trains)
+
+
 def _state(
     part: Part,
-    folder: Path,
+    flat: Flat,
     optimizer: optax.GradientTransformation,
     checkpoints: RunCheckpoints,
     whole: Any,
 ) -> TrainState:
     """The last one saved, or the first one."""
-    manifest = read_manifest(folder / BASE)
-    flat = flatten(load_component(folder / BASE, manifest, part, sharding=whole))
     zero = jax.device_put(jnp.int32(0), whole)
     moments = jax.jit(optimizer.init, out_shardings=whole)(flat)
     state = TrainState(zero, flat, moments, jax.tree.map(jnp.copy, flat), jnp.copy(zero))

@@ -20,8 +20,12 @@ from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.rng import stream
 from realisdance_jax.utils.tree import Flat, unflatten
 
-Part = Literal["vae", "image_encoder"]
+Part = Literal["vae", "image_encoder", "decoder"]
 PARTS: tuple[Part, ...] = ("vae", "image_encoder")
+DECODER: Part = "decoder"
+"""Of a VAE that is there, whose latents stay what they are."""
+
+DECODER_PATHS = ("params/decoder/", "params/post_quant_conv/")
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Normalisation of pictures in [0, 1] for DINOv2."""
 
@@ -35,7 +39,8 @@ class PartConfig:
     differences between neighbouring pixels, beside the mean absolute error. hands: how much more
     errors count where HaMeR shows a hand. crop: side of the square of each picture that the VAE
     learns from, another one in every step; 0 is all of it. temperature: of the contrast between
-    people.
+    people. noise: largest deviation of noise on scaled latents where the decoder alone learns, as
+    those that are sampled are not exact either.
     Raises `UserError` for a value out of range.
     """
 
@@ -50,6 +55,7 @@ class PartConfig:
     hands: float = 3.0
     crop: int = 0
     temperature: float = 0.1
+    noise: float = 0.3
     save_every: int = 500
     log_every: int = 50
 
@@ -61,17 +67,19 @@ class PartConfig:
             raise UserError(f"image_encoder_batch: expected at least 2 people, found {people}")
         if self.crop < 0:
             raise UserError(f"crop: expected pixels, 0 for all, found {self.crop}")
+        if not self.noise >= 0:
+            raise UserError(f"noise: expected at least 0, found {self.noise}")
         for name in ("lr", "temperature"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: expected a positive number, found {getattr(self, name)}")
 
     def steps(self, part: Part) -> int:
         """Of one of the two."""
-        return self.vae_steps if part == "vae" else self.image_encoder_steps
+        return self.image_encoder_steps if part == "image_encoder" else self.vae_steps
 
     def batch(self, part: Part) -> int:
         """Of one of the two."""
-        return self.vae_batch if part == "vae" else self.image_encoder_batch
+        return self.image_encoder_batch if part == "image_encoder" else self.vae_batch
 
 
 def weighted_mean(values: Float[Array, "b h w c"], weights: Float[Array, "b h w"]) -> Array:
@@ -90,12 +98,33 @@ def vae_loss(
     """Absolute error of pictures in [-1, 1] and of their edges, and the divergence of latents."""
     mean, std = vae.posterior(params, pictures)
     scaled = (mean + std * noise) * vae.config.scaling
-    error = vae.decode(params, scaled) - pictures
+    value, told = picture_error(vae.decode(params, scaled) - pictures, weights, config.edges)
+    kl = 0.5 * jnp.mean(jnp.square(mean) + jnp.square(std) - 1 - 2 * jnp.log(std))
+    return value + config.kl * kl, told | {"kl": kl}
+
+
+def decoder_loss(
+    params: dict,
+    vae: VAE,
+    config: PartConfig,
+    pictures: Float[Array, "b H W 3"],
+    weights: Float[Array, "b H W"],
+    noise: Float[Array, "b h w c"],
+) -> tuple[Array, dict[str, Array]]:
+    """The same error of pictures decoded from noisy latents, of another strength each."""
+    share = jnp.linspace(0, config.noise, len(pictures))[:, None, None, None]
+    latents = jax.lax.stop_gradient(vae.encode(params, pictures)) + share * noise
+    return picture_error(vae.decode(params, latents) - pictures, weights, config.edges)
+
+
+def picture_error(
+    error: Float[Array, "b H W 3"], weights: Float[Array, "b H W"], edges: float
+) -> tuple[Array, dict[str, Array]]:
+    """Mean absolute error, and that of differences between neighbours times `edges`."""
     l1 = weighted_mean(jnp.abs(error), weights)
     down = weighted_mean(jnp.abs(error[:, 1:] - error[:, :-1]), weights[:, 1:])
     right = weighted_mean(jnp.abs(error[:, :, 1:] - error[:, :, :-1]), weights[:, :, 1:])
-    kl = 0.5 * jnp.mean(jnp.square(mean) + jnp.square(std) - 1 - 2 * jnp.log(std))
-    return l1 + config.edges * (down + right) / 2 + config.kl * kl, {"l1": l1, "kl": kl}
+    return l1 + edges * (down + right) / 2, {"l1": l1}
 
 
 def embedded(tokens: Float[Array, "b m c"]) -> Float[Array, "b d"]:
@@ -154,14 +183,15 @@ def make_part_step(
     config: PartConfig,
     optimizer: optax.GradientTransformation,
     seed: int,
-) -> Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Array]]]:
-    """The step (state, batch) -> (state, metrics) of one of the two networks.
+) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
+    """The step (state, batch, frozen) -> (state, metrics) of one of the two networks.
 
     Batches are those of the image stage: a frame, another one as the reference, HaMeR alone.
+    frozen: parameters of the network that do not train, none by default.
     """
 
-    def loss(flat: Flat, batch: Mapping[str, Array], step: Array) -> tuple[Array, dict]:
-        variables = unflatten(flat)
+    def loss(flat: Flat, frozen: Flat, batch: Mapping[str, Array], step: Array) -> tuple:
+        variables = unflatten({**frozen, **flat})
         video = batch["video"][:, 0]
         if isinstance(network, DinoV2):
             one = batch["encoder_image"]
@@ -177,11 +207,14 @@ def make_part_step(
         h, w = (side // network.factor for side in pictures.shape[1:3])
         shape = (len(pictures), h, w, network.config.latent_channels)
         noise = jax.random.normal(stream(seed, "posterior", step), shape)
-        return vae_loss(variables["params"], network, config, pictures, weights, noise)
+        of_pictures = decoder_loss if part == DECODER else vae_loss
+        return of_pictures(variables["params"], network, config, pictures, weights, noise)
 
-    def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, dict]:
+    def step(
+        state: TrainState, batch: Mapping[str, Array], frozen: Flat | None = None
+    ) -> tuple[TrainState, dict]:
         gradient = jax.value_and_grad(loss, has_aux=True)
-        (value, told), grads = gradient(state.trainable, batch, state.step)
+        (value, told), grads = gradient(state.trainable, frozen or {}, batch, state.step)
         new, metrics = apply_gradients(state, grads, value, optimizer, 0.999)
         return new, {"loss": value} | told | metrics
 

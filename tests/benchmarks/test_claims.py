@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.claims import make_claims, make_table, read_records, values_of
-from benchmarks.embedded import ABLATIONS, BUDGETS, command, environment, make_steps
+from benchmarks.embedded import ABLATIONS, BUDGETS, command, make_steps
 from realisdance_jax.utils.errors import UserError
 
 SETTINGS = {"protocol": "robust", "seed": 0, "data": "dancer 1 test 32", "weights": {}, "clips": 32}
@@ -91,10 +91,3 @@ def test_the_recipe_trains_each_model_from_what_an_earlier_step_wrote(tmp_path):
         assert used or step.name == "pictures"
         written.add(step.name)
     assert "no_shuffle_image" not in names
-
-
-def test_a_cpu_becomes_devices_beside_what_the_user_asks_of_xla(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=x")
-    flags = environment(BUDGETS["cpu"])["XLA_FLAGS"]
-    assert flags == "--xla_dump_to=x --xla_force_host_platform_device_count=2"
-    assert environment(BUDGETS["accelerator"])["XLA_FLAGS"] == "--xla_dump_to=x"

@@ -26,6 +26,7 @@ from realisdance_jax.training.parts import (
 )
 from realisdance_jax.training.step import TrainState
 from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.tree import flatten
 from tests.models.tiny import POSE, TWO_LEVELS
 from tests.training.test_program import recipe
 
@@ -105,6 +106,33 @@ def test_another_model_starts_from_them(run, small, tmp_path):
         write_base(tmp_path / "no", wrong, run / "weights", None)
 
 
+def test_the_decoder_learns_on_and_latents_stay(run, small, tmp_path):
+    """From weights that are there; what else they hold is handed on."""
+    config = dataclasses.replace(PARTS, lr=1e-3)
+    where = {"init": run / "weights", "devices": jax.devices()[:1]}
+    written = train_parts(small, config, tmp_path / "run", **where)
+    losses = curve(tmp_path / "run", "decoder")
+    assert losses[-1] < losses[0]
+    before, after = read_manifest(run / "weights"), read_manifest(written)
+    assert after.components["image_encoder"] == before.components["image_encoder"]
+    old, new = (
+        flatten(load_component(folder, manifest, "vae"))
+        for folder, manifest in ((run / "weights", before), (written, after))
+    )
+    moved = {path for path in old if not np.array_equal(old[path], new[path])}
+    assert moved == {path for path in old if path.startswith(parts.DECODER_PATHS)}
+    with pytest.raises(UserError, match="decoder_only, True, found False"):
+        train_parts(small, config, tmp_path / "run")
+
+
+def test_a_decoder_of_another_vae_is_refused(run, small, tmp_path):
+    vae = dataclasses.replace(small.model.vae, layers_per_block=2)
+    other = dataclasses.replace(small, model=dataclasses.replace(small.model, vae=vae))
+    with pytest.raises(UserError, match="expected vae"):
+        train_parts(other, PARTS, tmp_path / "run", jax.devices()[:1], run / "weights")
+    assert not (tmp_path / "run" / "base").exists()
+
+
 def test_the_same_call_again_does_nothing_and_another_is_refused(run, small):
     assert train_parts(small, PARTS, run) == run / "weights"
     with pytest.raises(UserError, match="expected the run's own kl"):
@@ -148,6 +176,7 @@ def test_pictures_for_the_encoder_are_normalised_as_in_the_data():
         ({"vae_steps": 0}, "vae_steps"),
         ({"lr": 0.0}, "lr"),
         ({"crop": -8}, "crop: expected pixels"),
+        ({"noise": -0.1}, "noise: expected at least 0"),
     ],
 )
 def test_bad_settings_are_refused(change, reason):

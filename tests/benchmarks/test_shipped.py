@@ -1,0 +1,57 @@
+"""Shipped weights as a beginning: the same values in the folders that later steps start from."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from benchmarks import embedded
+from benchmarks.shipped import PARTS, begin_with
+from realisdance_jax.checkpoints.packed import pack_weights
+from realisdance_jax.checkpoints.random_weights import write_random_weights
+from realisdance_jax.checkpoints.weights import load_component, read_manifest
+from realisdance_jax.models.realisdance import COMPONENTS
+from realisdance_jax.utils.tree import flatten
+from tests.checkpoints.test_packed import MODEL
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shipped")
+    write_random_weights(folder / "weights", MODEL)
+    pack_weights(folder / "weights", folder / "ours.npz")
+    return {"ours": folder / "ours.npz"}
+
+
+def leaves(folder, name: str) -> dict[str, np.ndarray]:
+    flat = flatten(load_component(folder, read_manifest(folder), name))
+    return {path: np.asarray(leaf) for path, leaf in flat.items()}
+
+
+def test_image_stage_and_parts_are_those_of_the_whole(files, tmp_path):
+    assert begin_with(files, tmp_path) == {"ours", "ours_image", "parts", "decoder"}
+    whole, image = read_manifest(tmp_path / "ours"), read_manifest(tmp_path / "ours_image")
+    assert image.model == dataclasses.replace(whole.model, motion=None)
+    assert set(image.components) == {*COMPONENTS, *PARTS}
+    parts = read_manifest(tmp_path / "decoder" / "weights")
+    assert set(parts.components) == set(PARTS)
+    for name in image.components:
+        before, after = leaves(tmp_path / "ours", name), leaves(tmp_path / "ours_image", name)
+        assert after.keys() == {path for path in before if "motion_modules" not in path}
+        assert all(np.array_equal(after[path], before[path]) for path in after)
+    again = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("config.json")}
+    begin_with(files, tmp_path)
+    assert again == {path: path.stat().st_mtime_ns for path in again}
+
+
+def test_only_the_rest_is_trained(files, tmp_path, monkeypatch):
+    ran: list[str] = []
+    monkeypatch.setattr(embedded, "SHIPPED", {**files, "base": tmp_path / "none.npz"})
+    monkeypatch.setattr(embedded, "run_steps", lambda steps, *_: ran.extend(s.name for s in steps))
+    monkeypatch.setattr(embedded, "pack", lambda out: None)
+    words = ["embedded", "--out", str(tmp_path / "out"), "--budget", "smoke", "--shipped"]
+    monkeypatch.setattr("sys.argv", [*words, "--ablations"])
+    embedded.main()
+    assert ran[:4] == ["pictures", "cache", "base_image", "base"]
+    assert {"no_pose_motion", "no_shuffle", "no_gate_image", "no_gate"} < set(ran)
+    assert not {"parts", "decoder", "ours", "ours_image"} & set(ran)
