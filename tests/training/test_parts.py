@@ -100,6 +100,10 @@ def test_another_model_starts_from_them(run, small, tmp_path):
     manifest, given = read_manifest(base), read_manifest(run / "weights")
     assert manifest.model == other.model
     assert given.components.items() < manifest.components.items()
+    ref, main = (flatten(load_component(base, manifest, f"unet_{name}")) for name in ("ref", "main"))
+    assert len(ref) == len(main)
+    for path, leaf in ref.items():  # as with one base model for both
+        np.testing.assert_array_equal(leaf, main[path.replace("unet_ref", "unet_main")])
     vae = dataclasses.replace(small.model.vae, layers_per_block=2)
     wrong = dataclasses.replace(small, model=dataclasses.replace(small.model, vae=vae))
     with pytest.raises(UserError, match="expected vae"):
