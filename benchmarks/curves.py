@@ -16,7 +16,7 @@ from benchmarks.run_logs import Scalars, read_run, read_table
 from realisdance_jax.checkpoints.run import CONFIG, is_run
 from realisdance_jax.data.images import save_png
 from realisdance_jax.training.part_run import CURVES, SETTINGS
-from realisdance_jax.training.parts import PARTS
+from realisdance_jax.training.parts import DECODER, PARTS
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
 SIZE, MARGIN = (480, 720), (40, 60)
@@ -101,7 +101,7 @@ def find_runs(folders: Sequence[Path]) -> dict[str, dict[str, tuple[int, Scalars
                 found.setdefault(STAGES[config["stage"]], {})[folder.name] = entry
         elif (folder / SETTINGS).is_file():
             seed = json.loads((folder / SETTINGS).read_text("utf-8"))["seed"]
-            for part in PARTS:
+            for part in (*PARTS, DECODER):
                 if (folder / part / CURVES).is_file():
                     entry = seed, read_table(folder / part / CURVES)
                     found[part.replace("_", " ")] = {part: entry}

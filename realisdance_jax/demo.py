@@ -1,60 +1,172 @@
-"""Animate an embedded example on any machine: `python -m realisdance_jax.demo --out out`.
+"""Animate an unseen dancer on any machine: `python -m realisdance_jax.demo --out out`.
 
-The weights are random, so the video shows that everything runs and not what the model can do.
+Person and dance are held out from training; the weights, a small model of the dancers' world, come
+with the package. The same dance follows with DWPose skeletons that are wrong half of the time.
 """
 
+import argparse
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
-from realisdance_jax.checkpoints.random_weights import write_random_weights
-from realisdance_jax.data.demo_clip import write_demo_clip
-from realisdance_jax.models.config import (
-    DinoConfig,
-    MotionConfig,
-    PoseGuiderConfig,
-    RealisDanceConfig,
-    UNetConfig,
-    VAEConfig,
-)
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from realisdance_jax.checkpoints.packed import unpack_weights
+from realisdance_jax.data.corruptions import Corruption
+from realisdance_jax.data.dancer_clips import DancerClip, split_seeds
+from realisdance_jax.data.images import contact_sheet, read_image, save_png
+from realisdance_jax.data.transforms import crop_resize, dino_size, imagenet_normalise, to_signed
+from realisdance_jax.data.video_io import VideoWriter
+from realisdance_jax.evaluation.protocols import Scene, scene_inputs, scene_truth
 from realisdance_jax.sampling.config import SampleConfig
-from realisdance_jax.sampling.output import write_outputs, write_sheet
-from realisdance_jax.sampling.sampler import animate, load
+from realisdance_jax.sampling.encode import Clip
+from realisdance_jax.sampling.output import LABELS, write_outputs
+from realisdance_jax.sampling.pipeline import Pipeline, load
+from realisdance_jax.sampling.sampler import Animation, sample_clip
 from realisdance_jax.sampling.targets import check_folder
+from realisdance_jax.shapes import UInt8
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.compilation import keep_compiled
 from realisdance_jax.utils.errors import exit_on_user_error
 
-TINY = RealisDanceConfig(
-    unet=UNetConfig(widths=(32, 32, 64, 64), context_dim=32),
-    pose=PoseGuiderConfig(encoder_widths=(8, 8, 16, 24), gate_width=12),
-    dino=DinoConfig(width=48, layers=2, heads=4, table_size=5),
-    vae=VAEConfig(widths=(32, 32, 32, 32)),
-    motion=MotionConfig(),
-)
+EMBEDDED = Path(__file__).parent / "embedded"
+MODELS = {"ours": EMBEDDED / "ours.npz"}
+"""Each gets a column in the film with wrong poses."""
+
+SIZE, STRIDE, FPS = (128, 96), 2, 12.0
+"""As in training: pixels, and every second one of 24 frames per second."""
+
+WRONG = Corruption(dwpose=0.5)
+ENLARGED, ROWS = 2, 4
+
+Panel = UInt8[np.ndarray, "f H W 3"]
+
+
+def enlarged(pictures: UInt8[np.ndarray, "f H W d"]) -> UInt8[np.ndarray, "f H2 W2 d"]:
+    """Twice as high and wide, for the pictures of the small world are small."""
+    height, width = (ENLARGED * side for side in pictures.shape[1:3])
+    large = [cv2.resize(x, (width, height), interpolation=cv2.INTER_CUBIC) for x in pictures]
+    return np.stack(large)
+
+
+def frames_of(animation: Animation) -> Panel:
+    """The result as bytes."""
+    return np.stack([animation.frame(i) for i in range(len(animation.video))])
+
+
+def condition(animation: Animation, name: str) -> Panel:
+    """One of the stacked conditions."""
+    place = 3 * animation.conditions.index(name)
+    return animation.pictures[..., place : place + 3]
+
+
+def write_panels(out: Path, columns: dict[str, Panel]) -> list[Path]:
+    """`out`.mp4 and .png: labelled columns side by side, the sheet with a few of the frames."""
+    labels = list(columns)
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    film, sheet = out.with_suffix(".mp4"), out.with_suffix(".png")
+    with VideoWriter(film, FPS, contact_sheet(rows[:1], labels).shape[:2]) as writer:
+        for row in rows:
+            writer.write(contact_sheet([row], labels))
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).round().astype(int))
+    save_png(sheet, contact_sheet([rows[i] for i in chosen], labels))
+    return [film, sheet]
+
+
+def make_scene(number: int, frames: int, wrong: Corruption) -> Scene:
+    """A held-out person in a held-out dance, the first frame of which is the reference."""
+    indices = tuple(range(STRIDE, (frames + 1) * STRIDE, STRIDE))
+    clip = DancerClip(*split_seeds("test", number), indices[-1] + 1, SIZE, wrong)
+    return Scene(number, "true", clip, indices, wrong)
+
+
+def with_reference(inputs: Clip, picture: UInt8[np.ndarray, "H W 3"]) -> Clip:
+    """The same dance by whom the picture shows."""
+    signed = to_signed(crop_resize(picture, SIZE))
+    seen = imagenet_normalise(crop_resize(picture, dino_size(SIZE)))
+    return dataclasses.replace(inputs, reference=signed, encoder_image=seen)
+
+
+def sampled(
+    pipeline: Pipeline, scene: Scene, config: SampleConfig, picture: np.ndarray | None
+) -> Animation:
+    """The scene, or its dance by whom `picture` shows; enlarged."""
+    inputs = scene_inputs(scene, SIZE, pipeline.conditions)
+    if picture is not None:
+        inputs = with_reference(inputs, picture)
+    animation = sample_clip(pipeline, inputs, config, progress=True)
+    return dataclasses.replace(
+        animation,
+        video=enlarged(frames_of(animation)).astype(np.float32) / 255,
+        reference=enlarged(animation.reference[None])[0],
+        pictures=enlarged(animation.pictures),
+        fps=FPS,
+    )
+
+
+def write_animation(out: Path, animation: Animation, truth: dict[str, Panel]) -> list[Path]:
+    """The video, its gate weights, and all that led to it side by side."""
+    paths = write_outputs(out.with_suffix(".mp4"), animation, side_by_side=False, gates=True)
+    still = np.repeat(animation.reference[None], len(animation.video), axis=0)
+    poses = {LABELS[name]: condition(animation, name) for name in animation.conditions}
+    columns = {"reference": still, **poses, "result": frames_of(animation), **truth}
+    film, sheet = write_panels(out.with_name(f"{out.name}_side_by_side"), columns)
+    sheet.rename(out.with_suffix(".png"))
+    return [*paths, film, out.with_suffix(".png")]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="realisdance_jax.demo", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results")
+    parser.add_argument("--ref", type=Path, help="picture of another dancer, to dance instead")
+    parser.add_argument("--dance", type=int, default=0, help="number of the held-out dance")
+    parser.add_argument("--steps", type=int, default=20, help="denoising steps")
+    parser.add_argument("--frames", type=int, default=24, help="frames to animate")
+    parser.add_argument("--guidance", type=float, default=1.5, help="1 or less: none")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    return parser
+
+
+def run(options: argparse.Namespace, models: dict[str, Path]) -> Sequence[Path]:
+    """Write everything; returns the paths."""
+    config = SampleConfig(
+        size=SIZE,
+        stride=1,
+        steps=options.steps,
+        max_frames=options.frames,
+        guidance=options.guidance,
+        seed=options.seed,
+        windows="blend",
+    )
+    true, wrong = (make_scene(options.dance, options.frames, x) for x in (Corruption(), WRONG))
+    picture = None if options.ref is None else read_image(options.ref)
+    check_folder(options.out)
+    truth: dict[str, Panel] = {}
+    if picture is None:
+        truth = {"truth": enlarged(scene_truth(true, SIZE, ()).frames)}
+    pipelines = {}
+    for name, file in models.items():
+        folder = options.out / "demo_weights" / name
+        unpack_weights(file, folder)
+        pipelines[name] = load(folder)
+    animation = sampled(pipelines["ours"], true, config, picture)
+    paths = write_animation(options.out / "demo", animation, truth)
+    found = {name: sampled(pipelines[name], wrong, config, picture) for name in models}
+    columns = {
+        "wrong DWPose": condition(found["ours"], "dwpose"),
+        **{name: frames_of(animation) for name, animation in found.items()},
+        **truth,
+    }
+    return [*paths, *write_panels(options.out / "demo_wrong_dwpose", columns)]
 
 
 def main() -> None:
-    parser = Parser(prog="realisdance_jax.demo", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results")
-    parser.add_argument("--steps", type=int, default=10, help="denoising steps")
-    parser.add_argument("--frames", type=int, default=16, help="frames to animate")
-    options = parser.parse_args()
-    config = SampleConfig(size=(128, 96), stride=1, steps=options.steps, max_frames=options.frames)
-    check_folder(options.out)
-    files = write_demo_clip(options.out / "demo_input", options.frames)
-    weights = options.out / "demo_weights"
-    write_random_weights(weights, TINY)
+    options = make_parser().parse_args()
     keep_compiled()
-    pipeline = load(weights)
-    drivers = (files.dwpose, files.hamer, files.smpl)
-    animation = animate(
-        pipeline, files.reference, *drivers, config=config, progress=True, say=print
-    )
-    paths = write_outputs(options.out / "demo.mp4", animation, gates=True)
-    sheet = options.out / "demo.png"
-    write_sheet(sheet, animation, rows=4)
-    for path in (*paths, sheet):
-        print(f"wrote {path}")
-    print("The weights are random: the result is noise in the reference's colours.")
+    for path in run(options, MODELS):
+        tqdm.write(f"wrote {path}")
 
 
 if __name__ == "__main__":

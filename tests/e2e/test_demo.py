@@ -1,40 +1,104 @@
-"""The embedded example: everything it promises is there, and nothing comes from elsewhere."""
+"""The embedded example: all it promises is there, nothing comes from elsewhere, and it dances."""
+
+from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from realisdance_jax import demo
+from realisdance_jax.checkpoints.packed import pack_weights, unpack_weights
+from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.data.demo_clip import write_demo_clip
-from realisdance_jax.data.images import read_image
+from realisdance_jax.data.images import LABEL_HEIGHT, read_image, save_png
 from realisdance_jax.data.video_io import probe_video, read_frames
+from realisdance_jax.models.config import PoseGuiderConfig
+from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.poses.draw_dwpose import draw_dwpose
 from realisdance_jax.poses.readers import read_dwpose
 from realisdance_jax.sampling.pipeline import load
 from tests.commands import run_program
 from tests.e2e.conftest import SMALL
 
+HEIGHT, WIDTH = (demo.ENLARGED * side for side in demo.SIZE)
 
-def test_demo(monkeypatch, tmp_path, capfd):
-    """With smaller weights, fewer steps and fewer devices than by default."""
-    monkeypatch.setattr(demo, "TINY", SMALL)
+
+@pytest.fixture(scope="module")
+def packed(weights, tmp_path_factory) -> dict[str, Path]:
+    """Small models with random weights in the place of the embedded ones."""
+    folder = tmp_path_factory.mktemp("packed")
+    pose = replace(SMALL.pose, kind="embedding", conditions=("dwpose",))
+    write_random_weights(folder / "anyone", replace(SMALL, pose=pose))
+    files = {"ours": folder / "ours.npz", "baseline": folder / "base.npz"}
+    for source, file in zip((weights, folder / "anyone"), files.values(), strict=True):
+        pack_weights(source, file)
+    return files
+
+
+@pytest.fixture
+def run(packed, monkeypatch, capfd):
+    """The demo on one device, briefly."""
+    monkeypatch.setattr(demo, "MODELS", packed)
     monkeypatch.setattr(demo, "load", lambda folder: load(folder, devices=jax.devices()[:1]))
-    words = ("--out", tmp_path / "out", "--steps", 2, "--frames", 2)
-    code, out, _ = run_program(demo.main, words, monkeypatch, capfd)
-    assert code == 0
-    for name, across in (("demo.mp4", 1), ("demo_side_by_side.mp4", 5), ("demo_gates.mp4", 3)):
-        info = probe_video(tmp_path / "out" / name)
-        assert (info.frames, info.fps) == (2, 8)
-        assert (info.height, info.width) == (128, across * 96)
-        assert f"wrote {tmp_path / 'out' / name}" in out
-    assert read_image(tmp_path / "out" / "demo.png").shape[1] == 5 * 96
-    assert "random" in out.splitlines()[-1]
+    few = ("--steps", 2, "--frames", 2)
+    return lambda *words: run_program(demo.main, (*few, *words), monkeypatch, capfd)
 
 
-def test_bad_options(monkeypatch, tmp_path, capfd):
-    words = ("--out", tmp_path / "out", "--frames", 0)
-    refusal = run_program(demo.main, words, monkeypatch, capfd).refusal
-    assert "max frames: expected at least 1, found 0" in refusal
+def test_demo(run, tmp_path):
+    out = tmp_path / "out"
+    ended = run("--out", out)
+    assert ended.code == 0, ended
+    labelled = HEIGHT + LABEL_HEIGHT
+    sizes = {
+        "demo.mp4": (HEIGHT, WIDTH),
+        "demo_gates.mp4": (HEIGHT, 3 * WIDTH),
+        "demo_side_by_side.mp4": (labelled, 6 * WIDTH),
+        "demo_wrong_dwpose.mp4": (labelled, 4 * WIDTH),
+    }
+    for name, size in sizes.items():
+        info = probe_video(out / name)
+        assert (info.frames, info.fps, (info.height, info.width)) == (2, demo.FPS, size), name
+        assert f"wrote {out / name}" in ended.out
+    assert read_image(out / "demo.png").shape[:2] == (2 * HEIGHT + LABEL_HEIGHT, 6 * WIDTH)
+    assert read_image(out / "demo_wrong_dwpose.png").shape[1] == 4 * WIDTH
+
+
+def test_a_picture_of_ones_own(run, tmp_path):
+    """Another dancer at any size: the same poses, another result, no truth to show."""
+    save_png(tmp_path / "red.png", np.full((300, 300, 3), (200, 30, 30), np.uint8))
+    words = ("--out", tmp_path / "out", "--ref", tmp_path / "red.png")
+    ended = run(*words)
+    assert ended.code == 0, ended
+    sheet = read_image(tmp_path / "out" / "demo.png")
+    assert sheet.shape[1] == 5 * WIDTH
+    below = sheet[LABEL_HEIGHT:, :WIDTH]
+    assert np.abs(below.astype(int) - (200, 30, 30)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--frames", 0), "max frames: expected at least 1, found 0"),
+        (("--dance", -1), "dancer: expected a number below 1000000, found -1"),
+        (("--ref", "none.png"), "none.png: expected a picture"),
+    ],
+)
+def test_bad_options(words, reason, run, tmp_path):
+    assert reason in run("--out", tmp_path / "out", *words).refusal
     assert not list(tmp_path.iterdir())
+
+
+def test_the_embedded_weights(tmp_path):
+    """A whole model of the video stage in at most 12 MB."""
+    file = demo.MODELS["ours"]
+    assert file.stat().st_size <= 12_000_000
+    manifest = unpack_weights(file, tmp_path / "weights")
+    assert manifest.model.pose == PoseGuiderConfig(
+        encoder_widths=(8, 16, 24, 32), gate_width=12, kind="gated", motion=True
+    )
+    assert manifest.model.motion is not None
+    assert {*COMPONENTS, "image_encoder", "vae"} <= set(manifest.components)
 
 
 def test_drawn_clip(tmp_path):

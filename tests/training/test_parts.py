@@ -100,7 +100,9 @@ def test_another_model_starts_from_them(run, small, tmp_path):
     manifest, given = read_manifest(base), read_manifest(run / "weights")
     assert manifest.model == other.model
     assert given.components.items() < manifest.components.items()
-    ref, main = (flatten(load_component(base, manifest, f"unet_{name}")) for name in ("ref", "main"))
+    ref, main = (
+        flatten(load_component(base, manifest, f"unet_{name}")) for name in ("ref", "main")
+    )
     assert len(ref) == len(main)
     for path, leaf in ref.items():  # as with one base model for both
         np.testing.assert_array_equal(leaf, main[path.replace("unet_ref", "unet_main")])
