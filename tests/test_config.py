@@ -107,7 +107,7 @@ def test_ablations_combine_with_other_variants():
     config = get_config(CONFIGS[-1], "smoke,no_shuffle,no_gate,dancer")
     assert (config.model.pose.kind, config.loss.shuffle, config.train.steps) == ("ungated", 0, 10)
     assert config.data.sources == ("dancer",)
-    assert Recipe.of(config).model.unet.widths == (32, 32, 64)
+    assert Recipe.of(config).model.unet.widths == (32, 32)
     assert not model_of("stage2.py", "no_pose_motion").pose.motion
     assert model_of("stage2.py", "no_hamer").pose.conditions == ("dwpose", "smpl")
 

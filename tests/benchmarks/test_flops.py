@@ -19,7 +19,7 @@ from realisdance_jax.models.attend import attend
 from realisdance_jax.models.attention import Attention
 from realisdance_jax.models.config import MotionConfig, RealisDanceConfig
 from realisdance_jax.models.jaxpr_flops import KINDS, count, total
-from realisdance_jax.models.layers import Conv
+from realisdance_jax.models.layers import Conv, GroupedConv
 from realisdance_jax.models.realisdance import COMPONENTS, RealisDance
 from realisdance_jax.sampling.programs import (
     ClipState,
@@ -55,14 +55,21 @@ def test_products():
         ({"kernel_size": 1}, 8 * 6 * 4 * 10),
         ({"stride": 2}, 9 * 4 * 3 * 4 * 10),
         ({"padding": 0}, 9 * 6 * 4 * 4 * 10),
-        ({"groups": 2}, 9 * 8 * 6 * 4 * 10 // 2),
-        ({"kernel_size": 7, "stride": 2, "groups": 2, "padding": 1}, 49 * 2 * 1 * 2 * 10),
+        ({"kernel_size": 7, "stride": 2, "padding": 1}, 49 * 2 * 1 * 4 * 10),
     ],
 )
 def test_convolutions(options, taps):
     layer, x = Conv(10, **options), shape(2, 3, 8, 6, 4)
     variables = jax.eval_shape(layer.init, jax.random.key(0), x)
     assert cost(layer.apply, variables, x) == ("convolution", 2 * 2 * 3 * taps)
+
+
+@pytest.mark.parametrize(("stride", "taps"), [(1, 9 * 8 * 6 * 4 * 10 // 2), (2, 9 * 4 * 3 * 20)])
+def test_grouped_convolutions(stride, taps):
+    """Half of what one convolution of all channels would take."""
+    layer, groups = GroupedConv(5, stride), [shape(6, 8, 6, 2)] * 2
+    variables = jax.eval_shape(layer.init, jax.random.key(0), groups)
+    assert cost(layer.apply, variables, groups) == ("convolution", 2 * 6 * taps)
 
 
 def test_calls_loops_and_branches():

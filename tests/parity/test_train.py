@@ -180,6 +180,15 @@ def test_targets(stage, record_property):
     loss_table.verify()
 
 
+def clear_of_noise(gradient: np.ndarray) -> np.ndarray:
+    """Where the first gradient is not itself rounding: its sign is what AdamW's first step takes.
+
+    As the notes of the oracle say of steps. On one kind of processor one element of a kernel had a
+    gradient of 5e-8, and 3e-6 of error in five steps; the others had 5e-8 at most.
+    """
+    return np.abs(gradient) > 1e-6
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 def test_one_step(stage, record_property):
     file = f"train_stage{stage}"
@@ -213,7 +222,7 @@ def test_one_step(stage, record_property):
     updates = jax.jit(optim.update)(gradient, optim.init(start), start)[0]
     for name, path in compared.items():
         table.row(f"grad.{name}", official(stage, name, grads[path]))
-        clear = np.abs(theirs[f"grad.{name}"]) > 1e-6
+        clear = clear_of_noise(theirs[f"grad.{name}"])
         error = np.abs(official(stage, name, updates[path]) - theirs[f"delta.{name}"])[clear].max()
         table.measured(f"{file}/delta.{name} (absolute)", float(error), 2e-7)
         after = official(stage, name, params[path] + updates[path])
@@ -251,7 +260,8 @@ def test_five_steps(stage, record_property):
     for name, path in compared.items():
         key = f"traj_delta.{name}"
         delta = official(stage, name, params[path] - start[path])
-        error = np.abs(delta - oracle.arrays(file)[key]).max()
+        clear = clear_of_noise(oracle.arrays(file)[f"grad.{name}"])
+        error = np.abs(delta - oracle.arrays(file)[key])[clear].max()
         bound = 8 * oracle.noise_floor()[f"{file}/{key}"]["max_abs"]
         table.measured(f"{file}/{key} (absolute)", float(error), bound)
     table.verify()
