@@ -82,6 +82,7 @@ def train_parts(
     if not is_weights_folder(folder / BASE):
         given = None if init is None else _given(recipe, init)
         _write(folder / BASE, recipe, given or {part: _fresh(recipe, part) for part in PARTS})
+    trained: dict[Part, dict]
     trained = {part: _train(part, recipe, config, folder, mesh) for part in parts}
     if init is not None:
         trained = {**_given(recipe, folder / BASE), "vae": trained[DECODER]}
@@ -188,7 +189,7 @@ def _train(part: Part, recipe: Recipe, config: PartConfig, folder: Path, mesh: M
                 checkpoints.save(step, saved_form(state), {"part": part})
         checkpoints.close()
         variables = unflatten(jax.tree.map(jnp.asarray, {**frozen, **state.ema}))
-        if part == "vae":
+        if part == "vae" and isinstance(network, VAE):
             params = _normal(network, variables["params"], batches)
             variables = {"params": params}
     return variables
