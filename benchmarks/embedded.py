@@ -97,8 +97,8 @@ def _train(name: str, config: str, init: str, options: tuple[str, ...]) -> Step:
     return Step(name, (*words, "--init", f"OUT/{init}", data, *options))
 
 
-def done(name: str) -> str:
-    """What `train_parts` writes last."""
+def last_of_parts(name: str) -> str:
+    """What `train_parts` writes last into OUT/NAME."""
     return f"{name}/weights/config.json"
 
 
@@ -115,8 +115,8 @@ def make_steps(budget: Budget, ablations: bool) -> list[Step]:
     decoder = ("--workdir", "OUT/decoder", "--init", "OUT/parts/weights", *budget.decoder)
     steps = [
         Step("pictures", pictures, "pictures/dataset.json"),
-        Step("parts", (*parts, "--workdir", "OUT/parts", *budget.parts), done("parts")),
-        Step("decoder", (*parts, *decoder), done("decoder")),
+        Step("parts", (*parts, "--workdir", "OUT/parts", *budget.parts), last_of_parts("parts")),
+        Step("decoder", (*parts, *decoder), last_of_parts("decoder")),
         Step("cache", (*cache, *weights, "--references", "8"), "cache/dataset.json"),
     ]
     runs = [

@@ -17,11 +17,9 @@ from realisdance_jax.checkpoints.weights import (
     write_manifest,
 )
 from realisdance_jax.models.config import RealisDanceConfig
+from realisdance_jax.training.parts import PARTS
 from realisdance_jax.utils.files import atomic_output
 from realisdance_jax.utils.tree import flatten, unflatten
-
-PARTS = ("vae", "image_encoder")
-"""What all models of a world share."""
 
 
 def write_some(source: Path, target: Path, model: RealisDanceConfig, names: Iterable[str]) -> None:

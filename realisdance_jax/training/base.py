@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ from realisdance_jax.checkpoints.convert.components import is_motion, model_tabl
 from realisdance_jax.checkpoints.convert.layers import Layer, check
 from realisdance_jax.checkpoints.convert.sources import motion_checkpoint
 from realisdance_jax.checkpoints.export import weights_of
-from realisdance_jax.checkpoints.variables import ALL_COMPONENTS, abstract_component, init_component
+from realisdance_jax.checkpoints.variables import ALL_COMPONENTS, init_component
 from realisdance_jax.checkpoints.weights import (
     FORMAT,
     Manifest,
@@ -32,7 +32,8 @@ from realisdance_jax.utils.tree import flatten, unflatten
 
 Say = Callable[[str], None]
 
-UNETS = ("/unet_ref/", "/unet_main/")
+FROZEN = ("dino", "vae")
+"""Parts of a model's configuration whose networks no stage trains."""
 
 
 def write_base(
@@ -85,9 +86,13 @@ def _check_fits(folder: Path, manifest: Manifest, recipe: Recipe) -> None:
     ours, theirs = to_json(recipe.model), to_json(manifest.model)
     if theirs["motion"] is None:  # nothing there yet that the pose path's setting would shape
         theirs["pose"]["motion"] = ours["pose"]["motion"]
-    for key in ours if trained_parts(manifest) else ("dino", "vae"):
-        if key == "motion" and theirs[key] is None:
-            continue
+        theirs["motion"] = ours["motion"]
+    check_same(folder, ours, theirs, ours if trained_parts(manifest) else FROZEN)
+
+
+def check_same(folder: Path, ours: Mapping, theirs: Mapping, keys: Iterable[str]) -> None:
+    """Raise `UserError` where parts `keys` of two model configurations as JSON differ."""
+    for key in keys:
         if ours[key] != theirs[key]:
             raise UserError(
                 f"{folder}: expected {key} {ours[key]} (config.model), found {theirs[key]}"
@@ -125,15 +130,12 @@ def _write_fresh(folder: Path, recipe: Recipe, given: Path | None = None) -> Non
 
 
 def _fresh(recipe: Recipe, component: str) -> dict:
-    """Both UNets begin with the same values, as they do when one base model is given for both.
+    """Both UNets have one key and so begin alike, as they do when one base model is given for both.
 
     So what one makes of a picture, the other knows how to look up.
     """
-    if component == "unet_ref":
-        there = flatten(dict(abstract_component(recipe.model, component)))
-        twin = flatten(_fresh(recipe, "unet_main"))
-        return unflatten({path: twin[path.replace(*UNETS)] for path in there})
-    key = jax.random.fold_in(jax.random.key(recipe.seed), ALL_COMPONENTS.index(component))
+    number = ALL_COMPONENTS.index("unet_main" if component == "unet_ref" else component)
+    key = jax.random.fold_in(jax.random.key(recipe.seed), number)
     return nn.unbox(init_component(recipe.model, component, key))
 
 

@@ -68,21 +68,17 @@ MUON_RMS = 0.2
 MUON_MOMENTUM = 0.95
 
 
-def _is_kernel(path: tuple) -> bool:
-    return str(path[-1].key).endswith("kernel")
-
-
 def _kernel_or_rest(params: Any) -> Any:
     """`muon` for kernels, `adamw` for other parameters."""
 
     def label(path: tuple, _: Any) -> str:
-        return "muon" if _is_kernel(path) else "adamw"
+        return "muon" if str(path[-1].key).endswith("kernel") else "adamw"
 
     return jax.tree_util.tree_map_with_path(label, params)
 
 
 def orthogonal(updates: Any) -> Any:
-    """Kernels as matrices, all axes but the last against the last, with singular values near 1.
+    """Kernels `... i o` as matrices `(... i) o` with singular values near 1, in their own shapes.
 
     Scaled to a root mean square of `MUON_RMS`. Those of one shape are done together: a small
     network has hundreds of kernels, and each would cost its own compiling and its own calls.
@@ -93,11 +89,11 @@ def orthogonal(updates: Any) -> Any:
     for number, matrix in enumerate(matrices):
         alike.setdefault(matrix.shape, []).append(number)
     done = dict.fromkeys(range(len(leaves)))
+    rule = scale_by_muon(
+        beta=0.0, nesterov=False, weight_dimension_numbers=MuonDimensionNumbers(1, 2)
+    )
     for shape, numbers in alike.items():
         stacked = jnp.stack([matrices[number] for number in numbers])
-        rule = scale_by_muon(
-            beta=0.0, nesterov=False, weight_dimension_numbers=MuonDimensionNumbers(1, 2)
-        )
         found, _ = rule.update(stacked, rule.init(stacked))
         scaled = found * (MUON_RMS * max(shape) ** 0.5)
         done |= {n: x.reshape(leaves[n].shape) for n, x in zip(numbers, scaled, strict=True)}

@@ -31,6 +31,7 @@ from realisdance_jax.models.dinov2 import DinoV2
 from realisdance_jax.models.vae import VAE
 from realisdance_jax.parallel.mesh import make_mesh
 from realisdance_jax.parallel.shard import batch_sharding, check_batch, replicated
+from realisdance_jax.training.base import FROZEN, check_same
 from realisdance_jax.training.loop import saved_form, to_devices
 from realisdance_jax.training.optim import OptimConfig, make_optimizer
 from realisdance_jax.training.parts import (
@@ -93,12 +94,7 @@ def train_parts(
 def _given(recipe: Recipe, init: Path) -> dict[Part, dict]:
     """Both networks of a weights folder, which must be those of the recipe."""
     manifest = read_manifest(init)
-    for name, ours, theirs in (
-        ("vae", recipe.model.vae, manifest.model.vae),
-        ("dino", recipe.model.dino, manifest.model.dino),
-    ):
-        if ours != theirs:
-            raise UserError(f"{init}: expected {name} {to_json(ours)}, found {to_json(theirs)}")
+    check_same(init, to_json(recipe.model), to_json(manifest.model), FROZEN)
     return {part: load_component(init, manifest, part) for part in PARTS}
 
 

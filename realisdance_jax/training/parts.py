@@ -111,9 +111,8 @@ def decoder_loss(
     weights: Float[Array, "b H W"],
     noise: Float[Array, "b h w c"],
 ) -> tuple[Array, dict[str, Array]]:
-    """The same error of pictures decoded from noisy latents, of another strength each."""
-    share = jnp.linspace(0, config.noise, len(pictures))[:, None, None, None]
-    latents = jax.lax.stop_gradient(vae.encode(params, pictures)) + share * noise
+    """The same error of pictures decoded from their scaled latents with `noise`."""
+    latents = vae.encode(params, pictures) + noise
     return picture_error(vae.decode(params, latents) - pictures, weights, config.edges)
 
 
@@ -207,8 +206,11 @@ def make_part_step(
         h, w = (side // network.factor for side in pictures.shape[1:3])
         shape = (len(pictures), h, w, network.config.latent_channels)
         noise = jax.random.normal(stream(seed, "posterior", step), shape)
-        of_pictures = decoder_loss if part == DECODER else vae_loss
-        return of_pictures(variables["params"], network, config, pictures, weights, noise)
+        given = variables["params"], network, config, pictures, weights
+        if part != DECODER:
+            return vae_loss(*given, noise)
+        strength = jax.random.uniform(stream(seed, "strength", step), (len(pictures), 1, 1, 1))
+        return decoder_loss(*given, config.noise * strength * noise)
 
     def step(
         state: TrainState, batch: Mapping[str, Array], frozen: Flat | None = None

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from benchmarks import embedded
-from benchmarks.shipped import PARTS, begin_with
+from benchmarks.shipped import begin_with
 from realisdance_jax.checkpoints.packed import pack_weights
 from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.checkpoints.weights import load_component, read_manifest
 from realisdance_jax.models.realisdance import COMPONENTS
+from realisdance_jax.training.parts import PARTS
 from realisdance_jax.utils.tree import flatten
 from tests.checkpoints.test_packed import MODEL
 
