@@ -19,8 +19,9 @@ TRAIN, FROZEN = "train", "frozen"
 class OptimConfig:
     """A rule with warm-up and a global-norm clip over what trains (spec: training has AdamW).
 
-    name: `muon` makes orthogonal updates of kernels, as large as AdamW's, which the rest gets, with
-    Nesterov momentum; a small network trained from nothing wants fewer steps of them.
+    name: `muon` makes orthogonal updates of kernels, as large as AdamW's, which the rest and the
+    pose gate get, with Nesterov momentum; a small network trained from nothing wants fewer steps
+    of them.
     lr: peak. schedule: after `warmup_steps` from 0, constant or a cosine to 0 at the last step.
     accumulate: micro-batches per update, averaged. ema: decay of a float32 average, less in the
     first updates; None is off.
@@ -68,11 +69,19 @@ MUON_RMS = 0.2
 MUON_MOMENTUM = 0.95
 
 
+GATE = "gate_module"
+
+
 def _kernel_or_rest(params: Any) -> Any:
-    """`muon` for kernels, `adamw` for other parameters."""
+    """`muon` for kernels, `adamw` for other parameters and the pose gate.
+
+    Behind the gate stands a sigmoid: updates of one size whatever the gradient drive it to exactly
+    0 or 1, where it learns no more.
+    """
 
     def label(path: tuple, _: Any) -> str:
-        return "muon" if str(path[-1].key).endswith("kernel") else "adamw"
+        names = "/".join(str(part.key) for part in path)
+        return "muon" if names.endswith("kernel") and GATE not in names else "adamw"
 
     return jax.tree_util.tree_map_with_path(label, params)
 

@@ -128,10 +128,15 @@ def test_every_rule_goes_downhill(name):
 
 
 def test_muon_turns_kernels_and_only_them():
-    """Every direction of a kernel moves as far, whatever its gradient; AdamW gets the rest."""
-    config = OptimConfig("muon", lr=0.1, weight_decay=0.0)
+    """Every direction of a kernel moves as far, whatever its gradient; AdamW gets the rest.
+
+    And the kernels of the pose gate, which its sigmoid would leave without a gradient.
+    """
+    config = OptimConfig("muon", lr=0.1, weight_decay=0.0, clip_norm=1e9)
     optimizer = make_optimizer(config, 10)
+    gate = "params/pose_guider/gate_module/gate_layer.2/kernel"
     shapes = {"params/conv/kernel": (3, 3, 4, 8), "params/conv/bias": (8,), "params/table": (1, 4)}
+    shapes[gate] = (7, 7, 4, 3)
     random = np.random.default_rng(0)
     weights = {path: jnp.zeros(shape) for path, shape in shapes.items()}
     gradient = {path: jnp.asarray(random.normal(size=shape)) for path, shape in shapes.items()}
