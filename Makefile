@@ -45,13 +45,7 @@ embedded: venv
 	$(BIN)/python -m benchmarks.embedded --budget $(BUDGET) --out $(EMBEDDED) $(if $(ABLATIONS),--ablations) $(if $(SHIPPED),--shipped)
 
 claims: venv
-	$(BIN)/python -m realisdance_jax.evaluate --protocol robust --clips 32 --strengths 0.1,0.25,0.5 \
-		--weights $(foreach run,ours base no_gate no_hamer no_pose_motion no_shuffle,$(run)=$(EMBEDDED)/$(run)) \
-		--out $(EMBEDDED)/claims
-	$(BIN)/python -m realisdance_jax.evaluate --protocol robust --clips 32 --strengths 0.5 --kinds jitter \
-		--weights $(foreach run,ours base no_pose_motion,$(run)=$(EMBEDDED)/$(run)) --out $(EMBEDDED)/jitter
-	$(BIN)/python -m benchmarks.claims $(EMBEDDED)/claims/results.json $(EMBEDDED)/jitter/results.json \
-		--out benchmarks/results/claims.md
+	$(BIN)/python -m benchmarks.measure_claims --out $(EMBEDDED) --table benchmarks/results/claims.md
 
 test: venv
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder

@@ -21,7 +21,7 @@ HALF = "0.5"
 CLIPS = {BASE: 32, "no_gate": 16, "no_hamer": 16, "no_pose_motion": 16, "no_shuffle": 16}
 """Least number of clips of a comparison."""
 
-OWN = ("weights", "clips", "strengths", "kinds")
+OWN = ("weights", "clips", "strengths", "kinds", "wrong")
 """Settings that each file may have of its own."""
 
 THIRD, TWO_THIRDS, SMOOTHER = 1 / 3, 2 / 3, 0.7

@@ -59,6 +59,8 @@ def make_parser() -> Parser:
     parser.add_argument("--strengths", default=shares, help="shares of wrong frames, robust")
     kinds = "what is wrong with them, each a set of cases: all, or one of " + ", ".join(KINDS)
     parser.add_argument("--kinds", default=EVERY, help=kinds)
+    wrong = "which conditions are wrong, one at a time, robust"
+    parser.add_argument("--wrong", default=",".join(CONDITIONS), help=wrong)
     parser.add_argument("--steps", type=int, default=25, help="denoising steps")
     parser.add_argument("--guidance", type=float, default=2.0, help="scale; 1 or less is off")
     parser.add_argument("--window", type=int, default=16, help="frames of a window")
@@ -104,6 +106,7 @@ def make_config(options: Namespace) -> EvalConfig:
         options.split,
         strengths,
         tuple(options.kinds.split(",")),
+        tuple(options.wrong.split(",")),
         options.seed,
     )
 

@@ -56,7 +56,8 @@ class EvalConfig:
     """protocol, clips, frames, stride, size: what is sampled. split: of dancers.
 
     strengths: shares of frames in which conditions are wrong (`robust`). kinds: how, each a set of
-    cases: `all`, or one of `KINDS` alone. seed: of the corruptions and of the bootstrap.
+    cases: `all`, or one of `KINDS` alone. wrong: which conditions, each in cases of its own. seed:
+    of the corruptions and of the bootstrap.
     Raises `UserError` on a value out of range.
     """
 
@@ -68,6 +69,7 @@ class EvalConfig:
     split: str = "test"
     strengths: tuple[float, ...] = STRENGTHS
     kinds: tuple[str, ...] = (EVERY,)
+    wrong: tuple[str, ...] = CONDITIONS
     seed: int = 0
 
     def __post_init__(self):
@@ -84,6 +86,9 @@ class EvalConfig:
         if not self.kinds or not set(self.kinds) <= set(known):
             found = ", ".join(self.kinds)
             raise UserError(f"kinds: expected some of {', '.join(known)}, found {found}")
+        if not self.wrong or not set(self.wrong) <= set(CONDITIONS):
+            found = ", ".join(self.wrong)
+            raise UserError(f"wrong: expected some of {', '.join(CONDITIONS)}, found {found}")
         split_seeds(self.split, 0)
 
 
@@ -96,7 +101,7 @@ def dancer_scenes(config: EvalConfig, conditions: Sequence[str]) -> list[Scene]:
     indices = tuple(range(config.stride, (config.frames + 1) * config.stride, config.stride))
     cases: list[tuple[str, Corruption]] = [("true", Corruption())]
     if config.protocol == "robust":
-        known = [name for name in CONDITIONS if name in conditions]
+        known = [name for name in CONDITIONS if name in conditions and name in config.wrong]
         for name, kind, share in itertools.product(known, config.kinds, config.strengths):
             kinds = KINDS if kind == EVERY else (kind,)
             wrong = dataclasses.replace(Corruption(seed=config.seed, kinds=kinds), **{name: share})

@@ -2,12 +2,18 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from benchmarks import measure_claims
 from benchmarks.claims import make_claims, make_table, read_records, values_of
 from benchmarks.embedded import ABLATIONS, BUDGETS, command, make_steps
+from benchmarks.measure_claims import MEASUREMENTS, MODELS, SAMPLING, is_measured
+from realisdance_jax.data.config import CONDITIONS
+from realisdance_jax.evaluate import make_config, make_parser
+from realisdance_jax.evaluation.protocols import dancer_scenes
 from realisdance_jax.utils.errors import UserError
 
 SETTINGS = {"protocol": "robust", "seed": 0, "data": "dancer 1 test 32", "weights": {}, "clips": 32}
@@ -91,3 +97,53 @@ def test_the_recipe_trains_each_model_from_what_an_earlier_step_wrote(tmp_path):
         assert used or step.name == "pictures"
         written.add(step.name)
     assert "no_shuffle_image" not in names
+
+
+METRICS = ("psnr_person", "psnr_hands", "ssim_hands", "jitter_person")
+GATES = [f"gate_{name}_{kind}" for name in CONDITIONS for kind in ("wrong", "intact")]
+SEEN = {"base": ("dwpose",), "no_hamer": ("dwpose", "smpl")}
+
+
+def test_what_is_measured_is_what_the_table_needs():
+    """Every row gets its numbers on as many clips as it wants."""
+    rows = []
+    for item in MEASUREMENTS:
+        words = ("--protocol", "robust", "--weights", "x", "--out", "x", "--clips", str(item.clips))
+        config = make_config(make_parser().parse_args([*words, *SAMPLING, *item.words]))
+        for model in item.models:
+            for scene in dancer_scenes(config, SEEN.get(model, CONDITIONS)):
+                metrics = dict.fromkeys((*METRICS, *GATES), 1.0)
+                rows.append(
+                    {
+                        "model": model,
+                        "case": scene.case,
+                        "clip": scene.number,
+                        "metrics": metrics,
+                    }
+                )
+    assert {row["model"] for row in rows} == set(MODELS)
+    claims = make_claims(values_of([{"settings": SETTINGS, "rows": rows}]))
+    assert "not measured" not in {claim.verdict for claim in claims}
+
+
+def test_measurements_of_the_same_weights_are_kept(tmp_path, monkeypatch):
+    results = tmp_path / "results.json"
+    (tmp_path / "config.json").write_text('{"format": 1}')
+    monkeypatch.setattr(measure_claims, "read_manifest", lambda _: SimpleNamespace(weight_hash="a"))
+    assert not is_measured(results, tmp_path, 32)
+    for found, kept in (("a", True), ("b", False)):
+        settings = {"weights": {"ours": found}, "clips": 32}
+        results.write_text(json.dumps({"settings": settings, "rows": []}))
+        assert is_measured(results, tmp_path, 32) == kept
+    assert not is_measured(results, tmp_path, 16)
+
+
+def test_a_model_that_is_nowhere_is_said_to_be(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(measure_claims, "SHIPPED", {})
+    words = ["measure_claims", "--out", str(tmp_path), "--table", str(tmp_path / "claims.md")]
+    monkeypatch.setattr("sys.argv", words)
+    measure_claims.main()
+    shown = capsys.readouterr().out
+    assert f"no_gate: not trained ({tmp_path / 'no_gate'})" in shown
+    table = (tmp_path / "claims.md").read_text()
+    assert table.count("not measured") == table.count("\n") - 2

@@ -51,6 +51,12 @@ def test_kinds_of_corruption_are_cases_of_their_own():
     assert hit[1] == hit[2]
 
 
+def test_conditions_that_are_never_wrong():
+    config = dataclasses.replace(ROBUST, wrong=("hamer", "smpl"))
+    cases = [scene.case for scene in dancer_scenes(config, ("dwpose", "hamer"))]
+    assert cases == ["true", "hamer 0.5", "hamer 1"]
+
+
 def test_corruption_changes_one_condition_and_no_truth():
     true, wrong = (dancer_scenes(ROBUST, ALL)[place] for place in (0, 2))
     assert wrong.case == "dwpose 1"
@@ -164,6 +170,7 @@ def test_networks_of_published_metrics():
         ({"size": (60, 48)}, "size: expected"),
         ({"strengths": (0.0,)}, "strengths"),
         ({"kinds": ("much",)}, "kinds: expected some of all, blank, .*, found much"),
+        ({"wrong": ("depth",)}, "wrong: expected some of dwpose, hamer, smpl, found depth"),
         ({"split": "val"}, "split"),
     ],
 )
