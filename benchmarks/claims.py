@@ -5,7 +5,6 @@ seeds, and holds it against thresholds that were written here before any result 
 without a result says so; a row that fails is shown as it is.
 """
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,14 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from realisdance_jax.metrics.paired import Difference, paired_difference
+from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
 OURS, BASE = "ours", "base"
+ABLATIONS = ("no_gate", "no_hamer", "no_pose_motion", "no_shuffle")
 HALF = "0.5"
-CLIPS = {BASE: 32, "no_gate": 16, "no_hamer": 16, "no_pose_motion": 16, "no_shuffle": 16}
+CLIPS = {OURS: 32, BASE: 32, **dict.fromkeys(ABLATIONS, 16)}
 """Least number of clips of a comparison."""
 
-OWN = ("weights", "clips", "strengths", "kinds", "wrong")
+OWN = ("weights", "clips", "strengths", "kinds", "cases")
 """Settings that each file may have of its own."""
 
 THIRD, TWO_THIRDS, SMOOTHER = 1 / 3, 2 / 3, 0.7
@@ -42,7 +43,7 @@ class Claim:
     @property
     def verdict(self) -> str:
         """pass, fail, or not measured."""
-        if self.found.count < CLIPS.get(self.against, 16):
+        if self.found.count < CLIPS[self.against]:
             return "not measured"
         below, above = self.found.high < 0, self.found.low > 0
         return "pass" if (below if self.wanted == "below" else above) else "fail"
@@ -95,7 +96,7 @@ def make_claims(values: Values, seed: int = 0) -> list[Claim]:
         mine, theirs = (values(m, f"dwpose jitter {HALF}", "jitter_person") for m in (OURS, other))
         text = f"jitter under trembling dwpose below {share:g} x {other}'s"
         claims.append(row(text, other, mine, share * theirs, "below"))
-    for other in ("no_gate", "no_hamer", "no_pose_motion", "no_shuffle"):
+    for other in ABLATIONS:
         pair = (values(model, "true", "psnr_person") for model in (OURS, other))
         claims.append(row(f"PSNR of the character above {other}'s", other, *pair, "above"))
     return claims
@@ -111,12 +112,36 @@ def make_table(claims: Sequence[Claim]) -> str:
     return "\n".join(lines) + "\n"
 
 
+SHARES = ("true", "dwpose 0.1", "dwpose 0.25", "dwpose 0.5", "hamer 0.5", "smpl 0.5")
+
+
+def make_levels(values: Values, models: Sequence[str]) -> str:
+    """Markdown: PSNR inside the character by model and case, means over its clips."""
+    lines = [f"| dB inside the character | {' | '.join(SHARES)} |", "|---" * 7 + "|"]
+    for model in models:
+        cells = []
+        for case in SHARES:
+            found = values(model, case, "psnr_person")
+            found = found[np.isfinite(found)]
+            cells.append(f"{found.mean():.2f}" if found.size else "")
+        if any(cells):
+            lines.append(f"| {model} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def make_report(records: Sequence[dict]) -> str:
+    """Both tables."""
+    values = values_of(records)
+    return make_table(make_claims(values)) + "\n" + make_levels(values, tuple(CLIPS))
+
+
 def read_records(paths: Sequence[Path]) -> list[dict]:
     """Files of `evaluate --protocol robust`; `UserError` for others, or other settings.
 
-    Models, clips and corruptions may differ: rows say which they are of.
+    Models, clips and corruptions may differ: rows say which they are of. But a name stands for the
+    same weights in all of them.
     """
-    records = []
+    records, known = [], {}
     for path in paths:
         try:
             record = json.loads(path.read_text("utf-8"))
@@ -126,6 +151,9 @@ def read_records(paths: Sequence[Path]) -> list[dict]:
         if settings["protocol"] != "robust":
             raise UserError(f"{path}: expected the protocol robust, found {settings['protocol']}")
         settings["data"] = str(settings["data"]).rsplit(" ", 1)[0]  # the number of clips may differ
+        for model, found in record["settings"]["weights"].items():
+            if known.setdefault(model, found) != found:
+                raise UserError(f"{path}: {model}: expected weights {known[model]}, found {found}")
         if records and settings != records[0][0]:
             raise UserError(f"{path}: expected the settings of {paths[0]}, found others")
         records.append((settings, record))
@@ -133,14 +161,10 @@ def read_records(paths: Sequence[Path]) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(prog="benchmarks.claims", description=__doc__)
     parser.add_argument("results", nargs="+", type=Path, help="results.json of evaluate")
-    parser.add_argument("--out", type=Path, help="Markdown file; printed in any case")
     options = parser.parse_args()
-    table = make_table(make_claims(values_of(read_records(options.results))))
-    print(table, end="")
-    if options.out:
-        options.out.write_text(table, "utf-8")
+    print(make_report(read_records(options.results)), end="")
 
 
 if __name__ == "__main__":

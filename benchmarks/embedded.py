@@ -32,8 +32,8 @@ SAME_IMAGE_STAGE = ("no_pose_motion", "no_shuffle")
 
 @dataclass(frozen=True)
 class Step:
-    """name: of its result in OUT. words: behind `python -m realisdance_jax.`. done: what is there
-    when it has nothing left to do; a training run says so itself."""
+    """name: of its result in OUT. words: behind `python -m`. done: what is there when it has
+    nothing left to do; a training run says so itself."""
 
     name: str
     words: tuple[str, ...]
@@ -43,7 +43,9 @@ class Step:
 @dataclass(frozen=True)
 class Budget:
     """How much of everything. parts, decoder: options of `train_parts`, for both networks and for
-    the VAE's decoder alone behind it; image, video: of the two stages.
+    the VAE's decoder alone behind it; image, video: of the two stages. first: of a beginning of the
+    image stage that ours and its ablations have in common; without, each trains from nothing.
+    baseline: of its image stage, where that differs, for it shares nothing.
     """
 
     clips: int
@@ -52,16 +54,23 @@ class Budget:
     tail: str = ""
     parts: tuple[str, ...] = ()
     decoder: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()
     image: tuple[str, ...] = ()
+    baseline: tuple[str, ...] = ()
     video: tuple[str, ...] = ()
 
 
-SHORT = (
-    *("--config.optim.name=muon", "--config.optim.lr=3e-3", "--config.optim.ema=0.995"),
-    *("--config.optim.schedule=cosine", "--config.optim.warmup_steps=100"),
-    "--config.train.save_every=200",
-)
-"""For runs of an hour at most, whose rate falls to nothing at their end."""
+def short(steps: int, lr: str = "3e-3", warmup: int = 100) -> tuple[str, ...]:
+    """For runs of an hour at most, whose rate falls to nothing at their end."""
+    return (
+        *("--config.optim.name=muon", f"--config.optim.lr={lr}", "--config.optim.ema=0.995"),
+        *("--config.optim.schedule=cosine", f"--config.optim.warmup_steps={warmup}"),
+        *("--config.train.save_every=200", f"--config.train.steps={steps}"),
+    )
+
+
+PAIRS = ("--config.data.batch=8", "--config.data.frames=2", "--config.data.stride=8")
+"""Two targets share a reference, the image stage's most expensive input to read."""
 
 BUDGETS = {
     "accelerator": Budget(2048, 64),
@@ -73,11 +82,10 @@ BUDGETS = {
             *("--vae-batch=4", "--image-encoder-batch=16"),
         ),
         decoder=("--vae-steps=4800", "--crop=64", "--vae-batch=4"),
-        image=(
-            *("--config.data.batch=8", "--config.data.frames=2", "--config.data.stride=8"),
-            *("--config.train.steps=2400", *SHORT),
-        ),
-        video=("--config.data.batch=2", "--config.train.steps=450", *SHORT),
+        first=(*PAIRS, *short(2400)),
+        image=(*PAIRS, *short(800, "2e-3", 50), "--config.seed=1"),
+        baseline=(*PAIRS, *short(3200)),
+        video=("--config.data.batch=2", *short(450)),
     ),
     "smoke": Budget(
         clips=8,
@@ -92,7 +100,7 @@ BUDGETS = {
 
 
 def _train(name: str, config: str, init: str, options: tuple[str, ...]) -> Step:
-    words = ("train", "--config", f"configs/{config}", "--workdir", f"OUT/{name}")
+    words = ("realisdance_jax.train", "--config", f"configs/{config}", "--workdir", f"OUT/{name}")
     data = "--config.data.sources=('OUT/cache',)"
     return Step(name, (*words, "--init", f"OUT/{init}", data, *options))
 
@@ -107,11 +115,28 @@ def make_steps(budget: Budget, ablations: bool) -> list[Step]:
     tail, size = budget.tail, budget.size
     count = ("--clips", str(budget.clips), "--clip-frames", str(budget.frames))
     drawn = ("--source", "dancer", *count, "--size", size)
-    pictures = ("prepare", "dataset", *drawn, "--corruption", "0.2", "--out", "OUT/pictures")
+    pictures = (
+        "realisdance_jax.prepare",
+        "dataset",
+        *drawn,
+        "--corruption",
+        "0.2",
+        "--out",
+        "OUT/pictures",
+    )
     known = "--config.data.sources=('OUT/pictures',)"
-    cache = ("prepare", "dataset", "--source", "OUT/pictures", "--size", size, "--max-empty", "1")
+    cache = (
+        "realisdance_jax.prepare",
+        "dataset",
+        "--source",
+        "OUT/pictures",
+        "--size",
+        size,
+        "--max-empty",
+        "1",
+    )
     weights = ("--cache", "--weights", "OUT/decoder/weights", "--out", "OUT/cache")
-    parts = ("train_parts", "--config", f"configs/stage1.py:dancer{tail}", known)
+    parts = ("realisdance_jax.train_parts", "--config", f"configs/stage1.py:dancer{tail}", known)
     decoder = ("--workdir", "OUT/decoder", "--init", "OUT/parts/weights", *budget.decoder)
     steps = [
         Step("pictures", pictures, "pictures/dataset.json"),
@@ -119,23 +144,46 @@ def make_steps(budget: Budget, ablations: bool) -> list[Step]:
         Step("decoder", (*parts, *decoder), last_of_parts("decoder")),
         Step("cache", (*cache, *weights, "--references", "8"), "cache/dataset.json"),
     ]
-    runs = [
-        ("ours", "stage1.py:dancer", "stage2.py:dancer"),
-        ("base", "animate_anyone.py:stage1,dancer", "animate_anyone.py:stage2,dancer"),
-    ]
-    runs += [(n, f"stage1.py:dancer,{n}", f"stage2.py:dancer,{n}") for n in ABLATIONS if ablations]
-    for name, image, video in runs:
+    return [*steps, *_runs(budget, ablations)]
+
+
+def _runs(budget: Budget, ablations: bool) -> list[Step]:
+    """Both stages of ours, the baseline and the ablations."""
+    tail, whole, steps = budget.tail, "decoder/weights", []
+    if budget.first:
+        steps.append(_train("first_image", f"stage1.py:dancer{tail}", whole, budget.first))
+    for name in ("ours", "base", *(ABLATIONS if ablations else ())):
+        image, video = stages_of(name)
         first = "ours_image" if name in SAME_IMAGE_STAGE else f"{name}_image"
-        if name not in SAME_IMAGE_STAGE:
-            steps.append(_train(first, image + tail, "decoder/weights", budget.image))
+        if name == "base":
+            steps.append(_train(first, image + tail, whole, budget.baseline or budget.image))
+        elif name not in SAME_IMAGE_STAGE:
+            if budget.first:
+                steps.append(_branch(name, image.partition(":")[2] + tail))
+            begun = f"{name}_begun" if budget.first else whole
+            steps.append(_train(first, image + tail, begun, budget.image))
         steps.append(_train(name, video + tail, first, budget.video))
     return steps
+
+
+def stages_of(name: str) -> tuple[str, str]:
+    """Configurations of a model's two stages."""
+    if name == "base":
+        return "animate_anyone.py:stage1,dancer", "animate_anyone.py:stage2,dancer"
+    variants = "dancer" if name == "ours" else f"dancer,{name}"
+    return f"stage1.py:{variants}", f"stage2.py:{variants}"
+
+
+def _branch(name: str, variants: str) -> Step:
+    words = ("benchmarks.branch", "--init", "OUT/first_image", "--variants", variants)
+    begun = f"{name}_begun"
+    return Step(begun, (*words, "--out", f"OUT/{begun}"), f"{begun}/config.json")
 
 
 def command(step: Step, out: Path) -> list[str]:
     """The words to be run."""
     module, *rest = (word.replace("OUT", os.fspath(out)) for word in step.words)
-    return [sys.executable, "-m", f"realisdance_jax.{module}", *rest]
+    return [sys.executable, "-m", module, *rest]
 
 
 def run_steps(steps: list[Step], out: Path) -> None:

@@ -1,10 +1,10 @@
 """Measure and tabulate the paper's claims: `make claims`, or `python -m benchmarks.measure_claims`.
 
 Models are runs in OUT, as `make embedded ABLATIONS=1` leaves them, or come with the package. What
-was measured of the same weights is kept; rows about a model that is nowhere say "not measured".
+was measured of the same weights in the same way is kept; rows about a model that is nowhere, or
+not trained to its end, say "not measured".
 """
 
-import argparse
 import json
 import os
 import shlex
@@ -12,99 +12,129 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.claims import make_claims, make_table, read_records, values_of
-from benchmarks.embedded import ABLATIONS, ROOT, SHIPPED
-from realisdance_jax.checkpoints.export import weights_of
+import jax
+
+from benchmarks.claims import make_report, read_records
+from benchmarks.embedded import ROOT, SHIPPED
+from realisdance_jax.checkpoints.export import last_step, weights_of
 from realisdance_jax.checkpoints.packed import unpack_weights
-from realisdance_jax.checkpoints.weights import is_weights_folder, read_manifest
+from realisdance_jax.checkpoints.run import is_run
+from realisdance_jax.checkpoints.weights import read_manifest
+from realisdance_jax.evaluate import make_config, make_parser, make_sampling, make_settings
+from realisdance_jax.sampling.targets import check_folder
+from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
+from realisdance_jax.utils.files import atomic_output
 
 SAMPLING = ("--steps", "10", "--guidance", "1")
-MODELS = ("ours", "base", *ABLATIONS)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """words: options of `evaluate --protocol robust` for each of `models`."""
+    """What the rows of the table need of one model."""
 
-    name: str
-    models: tuple[str, ...]
     clips: int
-    words: tuple[str, ...]
+    cases: tuple[str, ...]
+
+    def words(self, model: str, weights: Path, out: Path) -> list[str]:
+        """Of `evaluate`."""
+        cases = ("--clips", str(self.clips), "--cases", ",".join(self.cases))
+        named = ("--weights", f"{model}={os.fspath(weights)}", "--out", os.fspath(out))
+        return ["--protocol", "robust", *SAMPLING, *cases, *named]
 
 
-HALF = ("--strengths", "0.5")
-DWPOSE = ("--wrong", "dwpose")
-MEASUREMENTS = (
-    Measurement("dwpose", ("ours", "base"), 32, (*DWPOSE, "--strengths", "0.1,0.25,0.5")),
-    Measurement("others", ("ours",), 32, ("--wrong", "hamer,smpl", *HALF)),
-    Measurement(
-        "jitter", ("ours", "base", "no_pose_motion"), 32, (*DWPOSE, "--kinds", "jitter", *HALF)
-    ),
-    Measurement("all", ("no_gate",), 16, HALF),
-    Measurement("half", ("no_hamer", "no_shuffle"), 16, (*DWPOSE, *HALF)),
-)
-"""Just what the rows of the table need."""
+MORE_AND_MORE = ("dwpose 0.1", "dwpose 0.25", "dwpose 0.5")
+OTHERS, JITTER = ("hamer 0.5", "smpl 0.5"), "dwpose jitter 0.5"
+MEASUREMENTS = {
+    "ours": Measurement(32, ("true", *MORE_AND_MORE, *OTHERS, JITTER)),
+    "base": Measurement(32, ("true", *MORE_AND_MORE, JITTER)),
+    "no_gate": Measurement(16, ("true", "dwpose 0.5", *OTHERS)),
+    "no_hamer": Measurement(16, ("true",)),
+    "no_pose_motion": Measurement(16, ("true", JITTER)),
+    "no_shuffle": Measurement(16, ("true",)),
+}
 
 
-def folder_of(model: str, out: Path) -> Path | None:
-    """Weights of the run OUT/`model`, else those of the package, unpacked; None for neither."""
+def steps_done(run: Path) -> int:
+    """The last saved step; 0 before the first."""
+    try:
+        return last_step(run)
+    except UserError:
+        return 0
+
+
+def weights_for(model: str, out: Path) -> Path | None:
+    """Of the run OUT/`model`, else of the package, unpacked; None, and a word, for neither."""
     run, unpacked = out / model, out / "claims" / "weights" / model
-    if run.is_dir():
+    if is_run(run):
+        wanted = json.loads((run / "run.json").read_text("utf-8"))["train"]["steps"]
+        if (found := steps_done(run)) < wanted:
+            print(f"{model}: at step {found} of {wanted} ({run}), its rows are not measured")
+            return None
         return weights_of(run)
+    if run.is_dir():
+        return run
     file = SHIPPED.get(model)
     if file is None or not file.is_file():
+        print(f"{model}: not trained ({run}), its rows are not measured")
         return None
     unpack_weights(file, unpacked)
     return unpacked
 
 
-def is_measured(results: Path, weights: Path, clips: int) -> bool:
-    """Whether `results` are there, and of these very weights."""
-    if not results.is_file() or not is_weights_folder(weights):
+def settings_of(words: list[str], model: str, weights: Path) -> Any:
+    """What `evaluate` would write of itself."""
+    options = make_parser().parse_args(words)
+    config = make_config(options)
+    hashes = {model: read_manifest(weights).weight_hash}
+    found = make_settings(options, config, make_sampling(options, config), hashes)
+    return json.loads(json.dumps(found))
+
+
+def is_measured(results: Path, settings: Any) -> bool:
+    """Whether `results` are there, made in this very way."""
+    try:
+        return json.loads(results.read_text("utf-8"))["settings"] == settings
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    settings = json.loads(results.read_text("utf-8"))["settings"]
-    hashes = list(settings["weights"].values())
-    return hashes == [read_manifest(weights).weight_hash] and settings["clips"] == clips
 
 
-def measure(item: Measurement, model: str, weights: Path, out: Path, clips: int) -> Path:
+def measure(model: str, weights: Path, out: Path) -> Path:
     """Run `evaluate` unless that is done; the path of its results."""
-    folder = out / "claims" / f"{item.name}_{model}"
+    folder = out / "claims" / model
+    words = MEASUREMENTS[model].words(model, weights, folder)
     results = folder / "results.json"
-    if is_measured(results, weights, clips):
+    if is_measured(results, settings_of(words, model, weights)):
         return results
-    words = [sys.executable, "-m", "realisdance_jax.evaluate", "--protocol", "robust", *SAMPLING]
-    words += ["--clips", str(clips), *item.words, "--weights", f"{model}={os.fspath(weights)}"]
-    words += ["--out", os.fspath(folder)]
-    print(f"== {item.name}, {model}: {shlex.join(words)}", flush=True)
+    words = [sys.executable, "-m", "realisdance_jax.evaluate", *words]
+    print(f"== {model}: {shlex.join(words)}", flush=True)
     code = subprocess.run(words, cwd=ROOT).returncode
     if code:
-        raise UserError(f"{item.name}, {model}: expected evaluate to succeed, found code {code}")
+        raise UserError(f"{model}: expected evaluate to succeed, found exit code {code}")
     return results
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(prog="benchmarks.measure_claims", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "embedded", help="the runs")
     parser.add_argument("--table", type=Path, help="Markdown file; printed in any case")
-    parser.add_argument("--clips", type=int, default=32, help="at most so many of each")
     options = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")  # leave an accelerator to the commands
     out = options.out.absolute()
-    folders = {model: folder_of(model, out) for model in MODELS}
-    for model in (name for name, folder in folders.items() if folder is None):
-        print(f"{model}: not trained ({out / model}), its rows are not measured")
-    paths = [
-        measure(item, model, folder, out, min(item.clips, options.clips))
-        for item in MEASUREMENTS
-        for model in item.models
-        if (folder := folders[model]) is not None
-    ]
-    table = make_table(make_claims(values_of(read_records(paths))))
-    print(table, end="")
+    check_folder(out)
     if options.table:
-        options.table.write_text(table, "utf-8")
+        check_folder(options.table.absolute().parent)
+    folders = {model: weights_for(model, out) for model in MEASUREMENTS}
+    there = {model: folder for model, folder in folders.items() if folder is not None}
+    if not there:
+        raise UserError(f"{out}: expected trained models, found none (make embedded)")
+    report = make_report(read_records([measure(m, folder, out) for m, folder in there.items()]))
+    print(report, end="")
+    if options.table:
+        with atomic_output(options.table) as partial:
+            partial.write_text(report, "utf-8")
 
 
 if __name__ == "__main__":

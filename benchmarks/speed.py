@@ -6,11 +6,9 @@ after one that compiles.
 """
 
 import argparse
-import contextlib
 import dataclasses
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,8 +16,7 @@ import jax
 import numpy as np
 
 from benchmarks.measure import Report, Row, add_files, finish, machine, parse
-from realisdance_jax.checkpoints.export import weights_of
-from realisdance_jax.checkpoints.packed import unpack_weights
+from realisdance_jax.checkpoints.folder import weights_folder
 from realisdance_jax.checkpoints.weights import read_manifest
 from realisdance_jax.evaluation.protocols import EvalConfig, dancer_scenes, scene_inputs
 from realisdance_jax.metrics.pixels import psnr
@@ -83,17 +80,6 @@ def chosen_ways(ways: Sequence[Way], names: Sequence[str] | None) -> list[Way]:
         if name not in known:
             raise UserError(f"--only: expected some of {'; '.join(known)}, found {name!r}")
     return [way for way in ways if not names or way is ways[0] or way.name in names]
-
-
-@contextlib.contextmanager
-def weights_folder(path: Path) -> Iterator[Path]:
-    """`path`, the weights of the run that it is, or what was packed into it, for a while."""
-    if path.suffix != ".npz":
-        yield weights_of(path)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        unpack_weights(path, Path(folder) / "weights")
-        yield Path(folder) / "weights"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,11 +5,14 @@ clips of an official folder, as those papers measure. Writes results.json and in
 """
 
 import dataclasses
+import hashlib
 from argparse import Namespace
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import realisdance_jax
-from realisdance_jax.checkpoints.export import weights_of
+from realisdance_jax.checkpoints.folder import PACKED, weights_folder
 from realisdance_jax.checkpoints.weights import Manifest, read_manifest
 from realisdance_jax.data.catalogue import open_raw
 from realisdance_jax.data.config import CONDITIONS, DataConfig
@@ -42,8 +45,8 @@ def make_parser() -> Parser:
     """The command line."""
     parser = Parser(prog="realisdance_jax.evaluate", description=__doc__)
     parser.add_argument("--protocol", choices=PROTOCOLS, required=True, help="what is compared")
-    several = "weights folders or runs, [NAME=]DIR; the first is compared with the others"
-    parser.add_argument("--weights", nargs="+", required=True, metavar="DIR", help=several)
+    several = "weights folders, runs or packed files, [NAME=]PATH; the first against the others"
+    parser.add_argument("--weights", nargs="+", required=True, metavar="PATH", help=several)
     parser.add_argument("--out", type=Path, required=True, help="folder for both files")
     parser.add_argument("--data", help="official folder, for disco and humanvid")
     nets = "folder with the weights of LPIPS, FID and FVD networks, see metrics/README.md"
@@ -59,8 +62,8 @@ def make_parser() -> Parser:
     parser.add_argument("--strengths", default=shares, help="shares of wrong frames, robust")
     kinds = "what is wrong with them, each a set of cases: all, or one of " + ", ".join(KINDS)
     parser.add_argument("--kinds", default=EVERY, help=kinds)
-    wrong = "which conditions are wrong, one at a time, robust"
-    parser.add_argument("--wrong", default=",".join(CONDITIONS), help=wrong)
+    only = "just these of robust, as 'true,dwpose 0.5,dwpose jitter 0.5'"
+    parser.add_argument("--cases", default="", help=only)
     parser.add_argument("--steps", type=int, default=25, help="denoising steps")
     parser.add_argument("--guidance", type=float, default=2.0, help="scale; 1 or less is off")
     parser.add_argument("--window", type=int, default=16, help="frames of a window")
@@ -70,15 +73,22 @@ def make_parser() -> Parser:
     return parser
 
 
-def named_models(words: list[str]) -> list[Model]:
-    """`NAME=DIR` or `DIR`, which is called by its last part; names are told apart."""
+def named_models(words: list[str], stack: ExitStack) -> list[Model]:
+    """`NAME=PATH` or `PATH`, which is called by its last part; names are told apart.
+
+    Packed files are unpacked until `stack` is closed.
+    """
     models = []
     for word in words:
-        name, _, folder = word.rpartition("=")
-        models.append(Model(name or Path(folder).name, weights_of(Path(folder))))
+        name, equals, path = word.partition("=")
+        if not equals or "/" in name:
+            name, path = Path(word).stem if word.endswith(PACKED) else Path(word).name, word
+        models.append(Model(name, stack.enter_context(weights_folder(Path(path)))))
     names = [model.name for model in models]
     if len(set(names)) < len(names):
-        raise UserError(f"--weights: expected different names (NAME=DIR), found {', '.join(names)}")
+        raise UserError(
+            f"--weights: expected different names (NAME=PATH), found {', '.join(names)}"
+        )
     return models
 
 
@@ -101,12 +111,12 @@ def make_config(options: Namespace) -> EvalConfig:
         options.protocol,
         options.clips,
         options.frames,
-        options.stride or (2 if drawn else 1),
+        (2 if drawn else 1) if options.stride is None else options.stride,
         options.size or SIZES[options.protocol],
         options.split,
         strengths,
         tuple(options.kinds.split(",")),
-        tuple(options.wrong.split(",")),
+        tuple(case.strip() for case in options.cases.split(",") if case.strip()),
         options.seed,
     )
 
@@ -124,10 +134,9 @@ def check_models(manifests: dict[str, Manifest], sampling: SampleConfig, frames:
         check_config(manifest, sampling, frames)
 
 
-def main() -> None:
-    options = make_parser().parse_args()
-    config = make_config(options)
-    sampling = SampleConfig(
+def make_sampling(options: Namespace, config: EvalConfig) -> SampleConfig:
+    """How clips are sampled."""
+    return SampleConfig(
         size=config.size,
         stride=1,
         steps=options.steps,
@@ -137,26 +146,53 @@ def main() -> None:
         window_size=options.window,
         window_overlap=min(4, max(0, options.window - 1)),
     )
-    check_folder(options.out)
-    networks = Networks.read(options.metric_weights) if options.metric_weights else None
-    models = named_models(options.weights)
-    manifests = {model.name: read_manifest(model.folder) for model in models}
-    check_models(manifests, sampling, config.frames)
-    known = {name for manifest in manifests.values() for name in manifest.model.pose.conditions}
-    ordered = [name for name in CONDITIONS if name in known]
-    drawn = options.data is None
-    scenes = dancer_scenes(config, ordered) if drawn else file_scenes(config, options.data, ordered)
-    keep_compiled()
-    results = run_models(models, scenes, config, sampling, networks, options.show, options.dtype)
-    settings = {
+
+
+def file_hash(path: Path) -> str:
+    """Of its bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def make_settings(
+    options: Namespace, config: EvalConfig, sampling: SampleConfig, hashes: dict[str, str]
+) -> dict[str, Any]:
+    """What tells one evaluation from another. hashes: of weights by model."""
+    networks = options.metric_weights
+    files = sorted(networks.iterdir()) if networks else []
+    return {
         **dataclasses.asdict(config),
         "sampling": dataclasses.asdict(sampling),
         "dtype": options.dtype,
         "version": realisdance_jax.__version__,
         "data": data_fingerprint(config, options.data),
-        "weights": {name: manifest.weight_hash for name, manifest in manifests.items()},
-        "networks": sorted(p.name for p in options.metric_weights.iterdir()) if networks else [],
+        "weights": hashes,
+        "networks": {path.name: file_hash(path) for path in files if path.is_file()},
     }
+
+
+def main() -> None:
+    options = make_parser().parse_args()
+    config = make_config(options)
+    sampling = make_sampling(options, config)
+    check_folder(options.out)
+    networks = Networks.read(options.metric_weights) if options.metric_weights else None
+    with ExitStack() as stack:
+        models = named_models(options.weights, stack)
+        manifests = {model.name: read_manifest(model.folder) for model in models}
+        check_models(manifests, sampling, config.frames)
+        known = {name for manifest in manifests.values() for name in manifest.model.pose.conditions}
+        ordered = [name for name in CONDITIONS if name in known]
+        drawn = options.data is None
+        if drawn:
+            scenes = dancer_scenes(config, ordered)
+        else:
+            scenes = file_scenes(config, options.data, ordered)
+        keep_compiled()
+        show, dtype = options.show, options.dtype
+        results = run_models(models, scenes, config, sampling, networks, show, dtype)
+    hashes = {name: manifest.weight_hash for name, manifest in manifests.items()}
+    settings = make_settings(options, config, sampling, hashes)
     record = make_record(results, [model.name for model in models], settings, options.seed)
     for path in write_results(options.out, results, record):
         print(f"wrote {path}")

@@ -28,6 +28,9 @@ SIZES = {"dancer": (128, 96), "robust": (128, 96), "disco": (256, 256), "humanvi
 STRENGTHS = (0.05, 0.1, 0.25, 0.5)
 EVERY = "all"
 """Among kinds of corruption: any of them, as they come."""
+TRUE = "true"
+"""The case without anything wrong."""
+
 LOSSY_BLACK = 12
 
 
@@ -56,8 +59,8 @@ class EvalConfig:
     """protocol, clips, frames, stride, size: what is sampled. split: of dancers.
 
     strengths: shares of frames in which conditions are wrong (`robust`). kinds: how, each a set of
-    cases: `all`, or one of `KINDS` alone. wrong: which conditions, each in cases of its own. seed:
-    of the corruptions and of the bootstrap.
+    cases: `all`, or one of `KINDS` alone. cases: just these, in place of all of them. seed: of the
+    corruptions and of the bootstrap.
     Raises `UserError` on a value out of range.
     """
 
@@ -69,7 +72,7 @@ class EvalConfig:
     split: str = "test"
     strengths: tuple[float, ...] = STRENGTHS
     kinds: tuple[str, ...] = (EVERY,)
-    wrong: tuple[str, ...] = CONDITIONS
+    cases: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self):
@@ -86,34 +89,53 @@ class EvalConfig:
         if not self.kinds or not set(self.kinds) <= set(known):
             found = ", ".join(self.kinds)
             raise UserError(f"kinds: expected some of {', '.join(known)}, found {found}")
-        if not self.wrong or not set(self.wrong) <= set(CONDITIONS):
-            found = ", ".join(self.wrong)
-            raise UserError(f"wrong: expected some of {', '.join(CONDITIONS)}, found {found}")
+        if self.cases and self.protocol != "robust":
+            raise UserError(f"cases: expected none in the protocol {self.protocol}, found some")
+        for case in self.cases:
+            corruption_of(case, self.seed)
         split_seeds(self.split, 0)
 
 
 def dancer_scenes(config: EvalConfig, conditions: Sequence[str]) -> list[Scene]:
     """Held-out people in held-out dances; `robust` adds each condition at each strength.
 
-    The reference is the first frame; the frames that follow it are compared. Cases are called
-    `CONDITION STRENGTH`, those of one kind of corruption `CONDITION KIND STRENGTH`.
+    The reference is the first frame; the frames that follow it are compared.
     """
     indices = tuple(range(config.stride, (config.frames + 1) * config.stride, config.stride))
-    cases: list[tuple[str, Corruption]] = [("true", Corruption())]
-    if config.protocol == "robust":
-        known = [name for name in CONDITIONS if name in conditions and name in config.wrong]
-        for name, kind, share in itertools.product(known, config.kinds, config.strengths):
-            kinds = KINDS if kind == EVERY else (kind,)
-            wrong = dataclasses.replace(Corruption(seed=config.seed, kinds=kinds), **{name: share})
-            label = name if kind == EVERY else f"{name} {kind}"
-            cases.append((f"{label} {share:g}", wrong))
+    cases = config.cases or _all_cases(config)
+    corruptions = {case: corruption_of(case, config.seed) for case in cases}
+    seen = [case for case in cases if case == TRUE or case.split(" ")[0] in conditions]
     scenes = []
     for number in range(config.clips):
         who, dance = split_seeds(config.split, number)
-        for label, wrong in cases:
+        for case in seen:
+            wrong = corruptions[case]
             clip = DancerClip(who, dance, indices[-1] + 1, config.size, wrong)
-            scenes.append(Scene(number, label, clip, indices, wrong))
+            scenes.append(Scene(number, case, clip, indices, wrong))
     return scenes
+
+
+def _all_cases(config: EvalConfig) -> list[str]:
+    if config.protocol != "robust":
+        return [TRUE]
+    wrong = itertools.product(CONDITIONS, config.kinds, config.strengths)
+    label = {kind: "" if kind == EVERY else f"{kind} " for kind in config.kinds}
+    return [TRUE, *(f"{name} {label[kind]}{share:g}" for name, kind, share in wrong)]
+
+
+def corruption_of(case: str, seed: int) -> Corruption:
+    """What is wrong in `true`, `CONDITION STRENGTH` or, in one way, `CONDITION KIND STRENGTH`."""
+    if case == TRUE:
+        return Corruption()
+    name, *kind, share = case.split(" ")
+    known = name in CONDITIONS and len(kind) < 2 and set(kind) <= set(KINDS)
+    try:
+        if known and 0 < float(share) <= 1:
+            wrong = Corruption(seed=seed, kinds=tuple(kind) or KINDS)
+            return dataclasses.replace(wrong, **{name: float(share)})
+    except ValueError:
+        pass
+    raise UserError(f"cases: expected {TRUE}, or CONDITION [KIND] STRENGTH, found {case!r}")
 
 
 def file_scenes(config: EvalConfig, data: str, conditions: Sequence[str]) -> list[Scene]:
@@ -132,7 +154,7 @@ def file_scenes(config: EvalConfig, data: str, conditions: Sequence[str]) -> lis
                 f"{data}: {clip.name}: expected at least {indices[-1] + 1} frames, "
                 f"found {clip.length()}"
             )
-        scenes.append(Scene(number, "true", clip, indices))
+        scenes.append(Scene(number, TRUE, clip, indices))
     return scenes
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks import measure_claims
-from benchmarks.claims import make_claims, make_table, read_records, values_of
+from benchmarks.claims import make_claims, make_report, make_table, read_records, values_of
 from benchmarks.embedded import ABLATIONS, BUDGETS, command, make_steps
-from benchmarks.measure_claims import MEASUREMENTS, MODELS, SAMPLING, is_measured
+from benchmarks.measure_claims import MEASUREMENTS, is_measured, settings_of, weights_for
 from realisdance_jax.data.config import CONDITIONS
 from realisdance_jax.evaluate import make_config, make_parser
 from realisdance_jax.evaluation.protocols import dancer_scenes
@@ -63,9 +63,11 @@ def test_what_was_not_measured_or_on_too_few_clips_says_so():
     few = verdicts(record(BETTER, clips=20))
     assert few["psnr_hands above base's"] == "not measured"
     assert few["psnr_hands above no_hamer's"] == "pass"
+    gates = "gate weight of smpl falls on its wrong frames"
+    assert few[gates] == "not measured"
     nothing = verdicts(record({"ours": 1.0}))
     assert nothing["PSNR of the character above no_shuffle's"] == "not measured"
-    assert nothing["gate weight of smpl falls on its wrong frames"] == "pass"
+    assert nothing[gates] == "pass"
 
 
 def test_results_of_other_settings_are_refused(tmp_path):
@@ -104,46 +106,70 @@ GATES = [f"gate_{name}_{kind}" for name in CONDITIONS for kind in ("wrong", "int
 SEEN = {"base": ("dwpose",), "no_hamer": ("dwpose", "smpl")}
 
 
-def test_what_is_measured_is_what_the_table_needs():
-    """Every row gets its numbers on as many clips as it wants."""
+def test_what_is_measured_is_what_the_table_needs(tmp_path):
+    """Every row gets its numbers on as many clips as it wants, and no case is for nothing."""
     rows = []
-    for item in MEASUREMENTS:
-        words = ("--protocol", "robust", "--weights", "x", "--out", "x", "--clips", str(item.clips))
-        config = make_config(make_parser().parse_args([*words, *SAMPLING, *item.words]))
-        for model in item.models:
-            for scene in dancer_scenes(config, SEEN.get(model, CONDITIONS)):
-                metrics = dict.fromkeys((*METRICS, *GATES), 1.0)
-                rows.append(
-                    {
-                        "model": model,
-                        "case": scene.case,
-                        "clip": scene.number,
-                        "metrics": metrics,
-                    }
-                )
-    assert {row["model"] for row in rows} == set(MODELS)
-    claims = make_claims(values_of([{"settings": SETTINGS, "rows": rows}]))
-    assert "not measured" not in {claim.verdict for claim in claims}
+    for model, item in MEASUREMENTS.items():
+        words = item.words(model, tmp_path, tmp_path)
+        for scene in dancer_scenes(
+            make_config(make_parser().parse_args(words)), SEEN.get(model, CONDITIONS)
+        ):
+            place = {"model": model, "case": scene.case, "clip": scene.number}
+            rows.append(place | {"metrics": dict.fromkeys((*METRICS, *GATES), 1.0)})
+    assert len(rows) == sum(item.clips * len(item.cases) for item in MEASUREMENTS.values())
+
+    def measured(rows: list[dict]) -> int:
+        report = make_report([{"settings": SETTINGS, "rows": rows}])
+        return sum(cell.strip() not in ("", "not measured") for cell in report.split("|"))
+
+    everything = measured(rows)
+    assert "not measured" not in make_report([{"settings": SETTINGS, "rows": rows}])
+    for model, item in MEASUREMENTS.items():
+        for case in item.cases:
+            fewer = [row for row in rows if (row["model"], row["case"]) != (model, case)]
+            assert measured(fewer) < everything, (model, case)
 
 
-def test_measurements_of_the_same_weights_are_kept(tmp_path, monkeypatch):
-    results = tmp_path / "results.json"
-    (tmp_path / "config.json").write_text('{"format": 1}')
-    monkeypatch.setattr(measure_claims, "read_manifest", lambda _: SimpleNamespace(weight_hash="a"))
-    assert not is_measured(results, tmp_path, 32)
-    for found, kept in (("a", True), ("b", False)):
-        settings = {"weights": {"ours": found}, "clips": 32}
-        results.write_text(json.dumps({"settings": settings, "rows": []}))
-        assert is_measured(results, tmp_path, 32) == kept
-    assert not is_measured(results, tmp_path, 16)
+def test_measurements_are_kept_while_weights_and_settings_are_the_same(tmp_path, monkeypatch):
+    known = SimpleNamespace(weight_hash="a")
+    monkeypatch.setattr(measure_claims, "read_manifest", lambda _: known)
+    words = MEASUREMENTS["base"].words("base", tmp_path, tmp_path)
+    settings, results = settings_of(words, "base", tmp_path), tmp_path / "results.json"
+    assert not is_measured(results, settings)
+    results.write_text("{")
+    assert not is_measured(results, settings)
+    results.write_text(json.dumps({"settings": settings, "rows": []}))
+    assert is_measured(results, settings)
+    words[words.index("10")] = "11"
+    assert not is_measured(results, settings_of(words, "base", tmp_path))
+    words[words.index("11")], known.weight_hash = "10", "b"
+    assert not is_measured(results, settings_of(words, "base", tmp_path))
 
 
-def test_a_model_that_is_nowhere_is_said_to_be(tmp_path, monkeypatch, capsys):
+def run_of(folder, steps: int, saved: tuple[int, ...]):
+    (folder / "base").mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"train": {"steps": steps}}))
+    for step in saved:
+        (folder / "checkpoints" / str(step)).mkdir(parents=True)
+
+
+def test_models_that_are_not_trained_are_said_to_be(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measure_claims, "SHIPPED", {})
-    words = ["measure_claims", "--out", str(tmp_path), "--table", str(tmp_path / "claims.md")]
-    monkeypatch.setattr("sys.argv", words)
-    measure_claims.main()
-    shown = capsys.readouterr().out
-    assert f"no_gate: not trained ({tmp_path / 'no_gate'})" in shown
-    table = (tmp_path / "claims.md").read_text()
-    assert table.count("not measured") == table.count("\n") - 2
+    run_of(tmp_path / "no_gate", 450, (200,))
+    run_of(tmp_path / "base", 450, ())
+    for model, found in (("no_gate", "200"), ("base", "0")):
+        assert weights_for(model, tmp_path) is None
+        assert f"{model}: at step {found} of 450" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["measure_claims", "--out", str(tmp_path)])
+    with pytest.raises(UserError, match="expected trained models, found none"):
+        measure_claims.main()
+    assert f"ours: not trained ({tmp_path / 'ours'})" in capsys.readouterr().out
+
+
+def test_one_name_is_one_model(tmp_path):
+    paths = [tmp_path / "one.json", tmp_path / "other.json"]
+    for path, weights in zip(paths, ("a", "b"), strict=True):
+        settings = SETTINGS | {"weights": {"ours": weights}}
+        path.write_text(json.dumps({"settings": settings, "rows": []}))
+    with pytest.raises(UserError, match="ours: expected weights a, found b"):
+        read_records(paths)

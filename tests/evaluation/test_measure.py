@@ -51,10 +51,15 @@ def test_kinds_of_corruption_are_cases_of_their_own():
     assert hit[1] == hit[2]
 
 
-def test_conditions_that_are_never_wrong():
-    config = dataclasses.replace(ROBUST, wrong=("hamer", "smpl"))
-    cases = [scene.case for scene in dancer_scenes(config, ("dwpose", "hamer"))]
-    assert cases == ["true", "hamer 0.5", "hamer 1"]
+def test_chosen_cases_are_those_of_all():
+    every = dataclasses.replace(ROBUST, kinds=("all", "jitter"))
+    known = {scene.case: scene for scene in dancer_scenes(every, ALL)}
+    chosen = ("true", "hamer 0.5", "dwpose jitter 1")
+    scenes = dancer_scenes(dataclasses.replace(ROBUST, cases=chosen), ALL)
+    assert [scene.case for scene in scenes] == list(chosen)
+    assert [scene.corruption for scene in scenes] == [known[case].corruption for case in chosen]
+    seen = dancer_scenes(dataclasses.replace(ROBUST, cases=chosen), ("dwpose",))
+    assert [scene.case for scene in seen] == ["true", "dwpose jitter 1"]
 
 
 def test_corruption_changes_one_condition_and_no_truth():
@@ -170,7 +175,10 @@ def test_networks_of_published_metrics():
         ({"size": (60, 48)}, "size: expected"),
         ({"strengths": (0.0,)}, "strengths"),
         ({"kinds": ("much",)}, "kinds: expected some of all, blank, .*, found much"),
-        ({"wrong": ("depth",)}, "wrong: expected some of dwpose, hamer, smpl, found depth"),
+        ({"cases": ("depth 0.5",)}, "cases: expected true, or .*, found 'depth 0.5'"),
+        ({"cases": ("hamer 1.5",)}, "cases: expected true, or .*, found 'hamer 1.5'"),
+        ({"cases": ("hamer much 0.5",)}, "cases: expected true, or .*, found 'hamer much 0.5'"),
+        ({"protocol": "dancer", "cases": ("true",)}, "cases: expected none in the protocol dancer"),
         ({"split": "val"}, "split"),
     ],
 )
