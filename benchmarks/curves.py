@@ -4,8 +4,8 @@ One picture per stage of what `make embedded` trained (or other run folders), wi
 command below. Drawn with OpenCV: what the results folder needs and no more.
 """
 
-import argparse
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from realisdance_jax.checkpoints.run import CONFIG, is_run
 from realisdance_jax.data.images import save_png
 from realisdance_jax.training.part_run import CURVES, SETTINGS
 from realisdance_jax.training.parts import DECODER, PARTS
+from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
 SIZE, MARGIN = (480, 720), (40, 60)
@@ -112,11 +113,15 @@ def find_runs(folders: Sequence[Path]) -> dict[str, dict[str, tuple[int, Scalars
 
 def recorded_devices(folders: Sequence[Path]) -> dict[str, str]:
     """Devices by step as `benchmarks.embedded` wrote them; the parts are one step."""
-    found: dict[str, str] = {}
+    total: Counter[tuple[str, str]] = Counter()
     for path in (folder / "times.tsv" for folder in folders):
         for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
             name, seconds, device = line.split("\t")
-            found[name] = f"{device}, {float(seconds) / 60:.0f} min in its last call"
+            total[name, device] += float(seconds)
+    found: dict[str, str] = {}
+    for (name, device), seconds in total.items():
+        words = f"{device}, {seconds / 60:.0f} min"
+        found[name] = f"{found[name]}; {words}" if name in found else words
     return {**dict.fromkeys(PARTS, found.get("parts", "")), **found}
 
 
@@ -136,7 +141,7 @@ def draw_stage(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(prog="benchmarks.curves", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, or folders of them")
     parser.add_argument("--device", help="what they ran on, where times.tsv does not tell")
     parser.add_argument("--command", default="make embedded ABLATIONS=1", help="that trained them")

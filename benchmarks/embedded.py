@@ -4,7 +4,6 @@ Every step is a command that resumes by itself; one whose result is there is pas
 same call again goes on where it was stopped. Times of the steps are added to OUT/times.tsv.
 """
 
-import argparse
 import os
 import shlex
 import subprocess
@@ -18,6 +17,7 @@ import jax
 from benchmarks.shipped import begin_with
 from realisdance_jax.checkpoints.export import weights_of
 from realisdance_jax.checkpoints.packed import pack_weights
+from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
 ROOT = Path(__file__).parents[1]
@@ -186,20 +186,33 @@ def command(step: Step, out: Path) -> list[str]:
     return [sys.executable, "-m", module, *rest]
 
 
-def run_steps(steps: list[Step], out: Path) -> None:
-    """Run what is left to do; `UserError` with the command that failed."""
+def devices_of_commands() -> str:
+    """Kinds of devices that a command finds; this process must not take them away from it."""
+    words = "import jax; print(*sorted({device.device_kind for device in jax.devices()}), sep=', ')"
+    found = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
+    if found.returncode:
+        raise UserError(f"JAX: expected devices, found {found.stderr.strip().splitlines()[-1:]}")
+    return found.stdout.strip().splitlines()[-1]
+
+
+def run_steps(steps: list[Step], out: Path, devices: str) -> None:
+    """Run what is left to do; `UserError` with the command that failed.
+
+    Every call's seconds are added to OUT/times.tsv, also of one that fails or is stopped.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    devices = ", ".join(sorted({device.device_kind for device in jax.devices()}))
     for step in steps:
         if step.done and (out / step.done).is_file():
             continue
         words, started = command(step, out), time.perf_counter()
         print(f"== {step.name}: {shlex.join(words)}", flush=True)
-        code = subprocess.run(words, cwd=ROOT).returncode
+        try:
+            code = subprocess.run(words, cwd=ROOT).returncode
+        finally:
+            with (out / "times.tsv").open("a", encoding="utf-8") as file:
+                file.write(f"{step.name}\t{time.perf_counter() - started:.0f}\t{devices}\n")
         if code:
             raise UserError(f"{step.name}: expected its command to succeed, found exit code {code}")
-        with (out / "times.tsv").open("a", encoding="utf-8") as file:
-            file.write(f"{step.name}\t{time.perf_counter() - started:.0f}\t{devices}\n")
 
 
 def pack(out: Path) -> None:
@@ -212,7 +225,7 @@ def pack(out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(prog="benchmarks.embedded", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "embedded")
     parser.add_argument(
         "--budget", choices=BUDGETS, default="accelerator", help="how long everything is trained"
@@ -221,12 +234,16 @@ def main() -> None:
     kept = "begin with the weights that come with the package, and train what is not there"
     parser.add_argument("--shipped", action="store_true", help=kept)
     options = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")
+    devices = devices_of_commands()
+    if options.budget == "accelerator" and devices == "cpu":
+        raise UserError("budget accelerator: expected a GPU or TPU, found cpu; try BUDGET=cpu")
     out = options.out.absolute()
     budget = BUDGETS[options.budget]
     there = {name: file for name, file in SHIPPED.items() if file.is_file()}
     done = begin_with(there if options.shipped else {}, out)
     steps = [step for step in make_steps(budget, options.ablations) if step.name not in done]
-    run_steps(steps, out)
+    run_steps(steps, out, devices)
     pack(out)
 
 

@@ -18,6 +18,7 @@ from realisdance_jax.checkpoints.weights import (
 )
 from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.training.parts import PARTS
+from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import atomic_output
 from realisdance_jax.utils.tree import flatten, unflatten
 
@@ -34,21 +35,31 @@ def write_some(source: Path, target: Path, model: RealisDanceConfig, names: Iter
         write_manifest(draft, dataclasses.replace(manifest, model=model, components=hashes))
 
 
+def is_there(folder: Path) -> bool:
+    """Whether the weights are unpacked already; `UserError` for a folder of anything else."""
+    if is_weights_folder(folder):
+        return True
+    if folder.exists():
+        raise UserError(f"{folder}: expected unpacked weights or nothing, found another folder")
+    return False
+
+
 def begin_with(files: Mapping[str, Path], out: Path) -> set[str]:
     """Unpack weights into OUT/NAME, their image stages into OUT/NAME_image, and OUT/decoder.
 
     Returns the names of the steps of the recipe that have nothing left to do.
+    Raises `UserError` where there is something else, such as a run that was trained here.
     """
     done: set[str] = set()
     for name, file in files.items():
         whole, image = out / name, out / f"{name}_image"
-        if not is_weights_folder(whole):
+        if not is_there(whole):
             unpack_weights(file, whole)
         manifest = read_manifest(whole)
         without = dataclasses.replace(manifest.model, motion=None)
         parts = out / "decoder" / "weights"
         for target, names in ((image, manifest.components), (parts, PARTS)):
-            if not is_weights_folder(target):
+            if not is_there(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_some(whole, target, without, names)
         done |= {name, f"{name}_image", "parts", "decoder"}

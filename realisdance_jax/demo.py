@@ -32,7 +32,8 @@ from realisdance_jax.utils.compilation import keep_compiled
 from realisdance_jax.utils.errors import exit_on_user_error
 
 EMBEDDED = Path(__file__).parent / "embedded"
-MODELS = {"ours": EMBEDDED / "ours.npz"}
+SHIPPED = {"ours": EMBEDDED / "ours.npz", "baseline": EMBEDDED / "base.npz"}
+MODELS = {name: file for name, file in SHIPPED.items() if file.is_file()}
 """Each gets a column in the film with wrong poses."""
 
 SIZE, STRIDE, FPS = (128, 96), 2, 12.0

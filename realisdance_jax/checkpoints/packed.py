@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ from realisdance_jax.utils.records import from_json, to_json
 from realisdance_jax.utils.tree import flatten, unflatten
 
 MANIFEST, TABLE = "manifest", "/pe"
+
+DAMAGED = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What numpy and zipfile raise for files that are no archives of arrays, or damaged ones."""
 
 
 def pack_weights(folder: Path, out: Path) -> int:
@@ -57,7 +64,7 @@ def unpack_weights(file: Path, folder: Path) -> Manifest:
         with np.load(file, allow_pickle=False) as arrays:
             manifest = from_json(Manifest, json.loads(bytes(arrays[MANIFEST])), str(file))
             flat = {name: arrays[name] for name in arrays.files if name != MANIFEST}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{file}: expected packed weights, found {reason}") from None
     hashes = {}

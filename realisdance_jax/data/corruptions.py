@@ -131,8 +131,12 @@ def _other_time(frames: np.ndarray, count: int, rng: np.random.Generator) -> np.
 
 
 def _trembling(rng: np.random.Generator, frames: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """(k ...) normal numbers for `frames`; more of them do not change the first."""
-    return np.stack([rng.standard_normal(shape) for _ in frames])
+    """(k ...) normal numbers for `frames` of a block.
+
+    As many are drawn for a block that the strength cuts short, so that what is drawn next and the
+    frames it has in common with the whole block do not depend on the strength.
+    """
+    return rng.standard_normal((max(LONGEST, len(frames)), *shape))[: len(frames)]
 
 
 # Keypoints ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from realisdance_jax.data.dancer_clips import DancerClip, split_seeds
 from realisdance_jax.data.sources import ClipSource, hashed
 from realisdance_jax.poses.frame_pool import in_pool
 
-DRAWING = 1
+DRAWING = 2
 """Raised when the same numbers give other pictures."""
 
 

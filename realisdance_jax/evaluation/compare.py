@@ -10,6 +10,7 @@ import numpy as np
 
 from realisdance_jax.data.dancer_hands import HandChoice
 from realisdance_jax.data.images import hstack_panels
+from realisdance_jax.data.transforms import crop_resize, dino_size, imagenet_normalise
 from realisdance_jax.evaluation.gestures import gesture_metrics, scene_hands
 from realisdance_jax.evaluation.measure import (
     Features,
@@ -20,6 +21,7 @@ from realisdance_jax.evaluation.measure import (
     set_distances,
 )
 from realisdance_jax.evaluation.protocols import (
+    TRUE,
     EvalConfig,
     Scene,
     hit_frames,
@@ -27,9 +29,11 @@ from realisdance_jax.evaluation.protocols import (
     scene_truth,
 )
 from realisdance_jax.metrics.gates import gate_weights
+from realisdance_jax.metrics.identity import among_frames, to_reference
 from realisdance_jax.sampling.config import SampleConfig
 from realisdance_jax.sampling.pipeline import Pipeline, load
 from realisdance_jax.sampling.sampler import sample_clip
+from realisdance_jax.shapes import UInt8
 
 Say = Callable[[str], None]
 COPY = "copy of the reference"
@@ -46,10 +50,10 @@ class Model:
 
 @dataclass
 class Results:
-    """rows: every number. videos: panels of shown scenes by title. sets: distances by model."""
+    """rows: every number. videos: of shown scenes, by title and model. sets: distances by model."""
 
     rows: list[Row] = field(default_factory=list)
-    videos: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    videos: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     sets: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
 
@@ -74,7 +78,7 @@ def run_models(
         pipeline = load(model.folder, dtype)
         for scene in scenes:
             name = scene.case.split(" ")[0]
-            if name != "true" and name not in pipeline.conditions:
+            if scene.case != TRUE and name not in pipeline.conditions:
                 continue
             video, row = _one(
                 pipeline, model.name, scene, config, sampling, networks, features, hands
@@ -83,10 +87,10 @@ def run_models(
             say(f"{model.name}: clip {scene.number}, {scene.case}: {row.metrics['psnr']:.2f} dB")
             if scene.number < shown:
                 title = f"clip {scene.number}, {scene.case}"
-                results.videos.setdefault(title, []).append(video)
+                results.videos.setdefault(title, {})[model.name] = video
     results.sets = {model: set_distances(pairs) for model, pairs in features.items()}
     for scene in scenes:
-        if scene.case != "true":
+        if scene.case != TRUE:
             continue
         truth = scene_truth(scene, config.size, ())
         still = np.repeat(truth.reference[None], len(truth.frames), axis=0)
@@ -96,8 +100,27 @@ def run_models(
         results.rows.append(Row(COPY, scene.case, scene.number, metrics))
         start = f"clip {scene.number}, "
         for title in [title for title in results.videos if title.startswith(start)]:
-            results.videos[title].insert(0, truth.frames)
+            results.videos[title] = {"truth": truth.frames, **results.videos[title]}
     return results
+
+
+def identity_metrics(
+    pipeline: Pipeline, video: UInt8[np.ndarray, "f H W 3"], reference: UInt8[np.ndarray, "H W 3"]
+) -> dict[str, float]:
+    """Cosines of what the model's image encoder makes of frames (its first token).
+
+    identity: to the reference. identity_frames: among them, so that it knows no right character.
+    """
+    size = dino_size(reference.shape[:2])
+
+    def embedding(picture: np.ndarray) -> np.ndarray:
+        seen = imagenet_normalise(crop_resize(picture, size))[None]
+        tokens = pipeline.call("dino", "__call__", pipeline.everywhere(seen))
+        return pipeline.on_host(tokens)[0, 0].astype(np.float32)
+
+    frames = np.stack([embedding(frame) for frame in video])
+    kept = to_reference(frames, embedding(reference))
+    return {"identity": float(kept.mean()), "identity_frames": among_frames(frames)}
 
 
 def _one(
@@ -122,7 +145,8 @@ def _one(
     hit = {name: frames for name, frames in wrong.items() if frames.any()}
     if pipeline.manifest.model.pose.kind == "gated":
         metrics |= gate_metrics(gate_weights(animation.gates, animation.conditions), hit)
-    if networks is not None and scene.case == "true":
+    metrics |= identity_metrics(pipeline, video, truth.reference)
+    if networks is not None and scene.case == TRUE:
         metrics |= networks.distances(video, truth)
         pair = networks.features(video), networks.features(truth.frames)
         features.setdefault(model, []).append(pair)

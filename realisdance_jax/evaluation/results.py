@@ -6,7 +6,7 @@ import html
 import json
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def make_page(results: Results, record: dict[str, Any]) -> str:
     if curves := _curves(record["summary"]):
         sections.append(("Under corruption", curves))
     films = "".join(_film(title, videos) for title, videos in results.videos.items())
-    sections.append(("Videos: the truth, then the models in order", films))
+    sections.append(("Videos", films))
     settings = json.dumps(record["settings"], indent=1)
     sections.append(("Settings", f"<pre>{html.escape(settings)}</pre>"))
     return report.page(f"Evaluation: {record['settings']['protocol']}", sections)
@@ -122,8 +122,8 @@ def _curves(summary: list[dict[str, Any]]) -> str:
     return "".join(parts)
 
 
-def _film(title: str, videos: Sequence[np.ndarray]) -> str:
-    frames = side_by_side(videos)
+def _film(title: str, videos: Mapping[str, np.ndarray]) -> str:
+    frames = side_by_side(list(videos.values()))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
         with VideoWriter(path, FPS, frames[0].shape[:2]) as writer:
@@ -132,4 +132,5 @@ def _film(title: str, videos: Sequence[np.ndarray]) -> str:
         data = base64.b64encode(path.read_bytes()).decode("ascii")
     source = f"data:video/mp4;base64,{data}"
     film = f'<video controls loop muted width="100%" src="{source}"></video>'
-    return f"<figure>{film}<figcaption>{html.escape(title)}</figcaption></figure>"
+    caption = html.escape(f"{title}: {', '.join(videos)}")
+    return f"<figure>{film}<figcaption>{caption}</figcaption></figure>"

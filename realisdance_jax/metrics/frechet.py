@@ -1,6 +1,6 @@
 """Frechet distance between two sets of features, each taken for a Gaussian; all in float64."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,27 +77,6 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     shared = np.linalg.svd(roots, compute_uv=False).sum()
     spread = np.trace(a.covariance) + np.trace(b.covariance)
     return max(float(step @ step + spread - 2 * shared), 0.0)
-
-
-@typechecked
-def frechet_interval(
-    a: Sequence[Gaussian], b: Sequence[Gaussian], seed: int, rounds: int = 100, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile interval of the distance when videos are drawn anew; one `Gaussian` per video.
-
-    a and b hold the same videos in the same order, and are drawn together. Repeated videos shrink
-    the spread, so with few of them the interval lies above the distance itself.
-    Raises `ValueError` for lists of different length.
-    """
-    if len(a) != len(b):
-        raise ValueError(f"expected the same videos twice, found {len(a)} and {len(b)}")
-    draws = np.random.default_rng(seed).integers(0, len(a), (rounds, len(a)))
-    distances = [
-        frechet_distance(*(merged_gaussian(side[i] for i in draw) for side in (a, b)))
-        for draw in draws
-    ]
-    low, high = np.percentile(distances, (50 * (1 - level), 50 * (1 + level)))
-    return float(low), float(high)
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from realisdance_jax.metrics.states import Mean
-from realisdance_jax.shapes import Bool, Float, typechecked
+from realisdance_jax.shapes import Float, typechecked
 
 
 @typechecked
@@ -20,17 +19,3 @@ def gate_weights(
         raise ValueError(f"expected {gates.shape[-1]} names, found {len(conditions)}")
     means = gates.astype(np.float64).mean(axis=(1, 2))
     return {name: means[:, i] for i, name in enumerate(conditions)}
-
-
-@typechecked
-def gate_report(
-    weights: dict[str, Float[np.ndarray, " f"]], corrupted: dict[str, Bool[np.ndarray, " f"]]
-) -> dict[str, tuple[Mean, Mean]]:
-    """Of every condition in `corrupted`: its weight on intact frames and on corrupted ones.
-
-    A gate that works has the second below the first.
-    """
-    return {
-        name: (Mean.of(weights[name][~bad]), Mean.of(weights[name][bad]))
-        for name, bad in corrupted.items()
-    }

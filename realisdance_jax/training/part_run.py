@@ -142,7 +142,10 @@ def _check_settings(folder: Path, recipe: Recipe, config: PartConfig, init: Path
 
 
 def picture_data(data: DataConfig, batch: int) -> DataConfig:
-    """Pairs of frames, and where the hands are; nothing is wrong with them."""
+    """Pairs of frames, and where the hands are, with nothing wrong about them in drawn sources.
+
+    A packed data set has its corruptions in it; hands then weigh more in some wrong places.
+    """
     true = (0.0, 0.0, 0.0)
     hands = data.conditions if "hamer" not in data.conditions else ("hamer",)
     return dataclasses.replace(data, frames=1, batch=batch, conditions=hands, corruption=true)

@@ -43,7 +43,7 @@ def folder(tmp_path):
             "step\tbad\tloss\n2\t0\t0.5\n4\t0\t0.25\n"
         )
     (tmp_path / "parts" / "parts.json").write_text('{"seed": 3}')
-    (tmp_path / "times.tsv").write_text("parts\t60\tTPU v9\nours\t7200\tTPU v9\n")
+    (tmp_path / "times.tsv").write_text("parts\t60\tTPU v9\nours\t6000\tTPU v9\nours\t1200\tTPU v9\n")
     return tmp_path
 
 
@@ -89,8 +89,8 @@ def test_runs_are_grouped_by_stage(folder):
     }
     assert found["video stage"]["ours"][0] == 7
     devices = recorded_devices([folder])
-    assert devices["ours"] == "TPU v9, 120 min in its last call"
-    assert devices["vae"] == "TPU v9, 1 min in its last call"
+    assert devices["ours"] == "TPU v9, 120 min"
+    assert devices["vae"] == "TPU v9, 1 min"
     with pytest.raises(UserError, match="expected training runs, found none"):
         find_runs([folder / "parts" / "vae"])
 

@@ -12,6 +12,7 @@ from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.checkpoints.weights import load_component, read_manifest
 from realisdance_jax.models.realisdance import COMPONENTS
 from realisdance_jax.training.parts import PARTS
+from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.tree import flatten
 from tests.checkpoints.test_packed import MODEL
 
@@ -45,6 +46,15 @@ def test_image_stage_and_parts_are_those_of_the_whole(files, tmp_path):
     assert again == {path: path.stat().st_mtime_ns for path in again}
 
 
+@pytest.mark.parametrize("name", ["ours", "ours_image", "decoder/weights"])
+def test_what_was_trained_here_is_kept(name, files, tmp_path):
+    kept = tmp_path / name / "checkpoints" / "200"
+    kept.mkdir(parents=True)
+    with pytest.raises(UserError, match="expected unpacked weights or nothing"):
+        begin_with(files, tmp_path)
+    assert kept.is_dir()
+
+
 def test_only_the_rest_is_trained(files, tmp_path, monkeypatch):
     ran: list[str] = []
     monkeypatch.setattr(embedded, "SHIPPED", {**files, "base": tmp_path / "none.npz"})
@@ -53,6 +63,8 @@ def test_only_the_rest_is_trained(files, tmp_path, monkeypatch):
     words = ["embedded", "--out", str(tmp_path / "out"), "--budget", "smoke", "--shipped"]
     monkeypatch.setattr("sys.argv", [*words, "--ablations"])
     embedded.main()
-    assert ran[:4] == ["pictures", "cache", "base_image", "base"]
+    assert [name for name in ran if "begun" not in name][:4] == [
+        *("pictures", "cache", "base_image", "base")
+    ]
     assert {"no_pose_motion", "no_shuffle", "no_gate_image", "no_gate"} < set(ran)
     assert not {"parts", "decoder", "ours", "ours_image"} & set(ran)

@@ -65,3 +65,30 @@ def test_what_is_not_packed_weights_is_refused(folder, tmp_path):
     with pytest.raises(UserError, match=r"vae: expected [0-9]+ values, found 0"):
         unpack_weights(bad, tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_damage_is_refused_in_one_line(folder, tmp_path):
+    """Any byte may be another one, and the file may end early or be another kind of numpy file."""
+    bad, random = tmp_path / "bad.npz", np.random.default_rng(0)
+    pack_weights(folder, bad)
+    data = bad.read_bytes()
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    damaged = [data[: len(data) // 2], (tmp_path / "array.npy").read_bytes()]
+    for place in random.integers(0, len(data), 40):
+        changed = bytearray(data)
+        changed[place] ^= 0xFF
+        damaged.append(bytes(changed))
+    reasons = [refusal(bad, content, tmp_path / "x") for content in damaged]
+    refused = [reason for reason in reasons if reason is not None]
+    assert len(refused) > 30
+    assert all(reason.startswith(str(bad)) and "\n" not in reason for reason in refused)
+
+
+def refusal(file, content: bytes, folder) -> str | None:
+    """None where the damage changed a value that may be any number."""
+    file.write_bytes(content)
+    try:
+        unpack_weights(file, folder)
+    except UserError as error:
+        return str(error)
+    return None

@@ -62,6 +62,15 @@ def test_frames_hit_change_alike_at_any_strength(name):
     assert changed(some, corrupt(true, 0.3, 6)).any()
 
 
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("kind", corruptions.KINDS)
+def test_a_block_that_the_strength_cuts_short_is_hit_as_the_whole_one(name, kind):
+    corrupt, true = KINDS[name]
+    for seed in range(8):
+        some, more = (corrupt(true, strength, seed, (kind,)) for strength in (0.25, 0.5))
+        assert not changed(some, more)[changed(true, some)].any(), seed
+
+
 @settings(derandomize=True, max_examples=60, deadline=None)
 @given(frames=st.integers(0, 200), strength=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
 def test_frames_are_hit_in_blocks(frames, strength, seed):

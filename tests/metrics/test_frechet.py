@@ -9,7 +9,6 @@ from scipy import linalg
 from realisdance_jax.metrics.frechet import (
     Gaussian,
     frechet_distance,
-    frechet_interval,
     merged_gaussian,
 )
 
@@ -75,16 +74,3 @@ def test_too_few_samples_are_refused():
         _ = Gaussian.of(np.zeros((1, 3))).covariance
     with pytest.raises(ValueError, match="at least one set"):
         merged_gaussian([])
-
-
-def test_interval_over_videos_holds_the_distance():
-    rng = np.random.default_rng(4)
-    true = [Gaussian.of(rng.normal(0, 1, (50, 3))) for _ in range(40)]
-    ours = [Gaussian.of(rng.normal(1, 1, (50, 3))) for _ in range(40)]
-    low, high = frechet_interval(ours, true, seed=0, rounds=60)
-    whole = frechet_distance(merged_gaussian(ours), merged_gaussian(true))
-    assert 2.5 < low < whole < high < 3.5  # three means that differ by 1
-    assert (low, high) == frechet_interval(ours, true, seed=0, rounds=60)
-    assert frechet_interval(true, true, seed=0, rounds=5)[1] < 1e-9
-    with pytest.raises(ValueError, match="found 40 and 39"):
-        frechet_interval(ours, true[:39], seed=0)
