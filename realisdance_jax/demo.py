@@ -123,7 +123,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results")
     parser.add_argument("--ref", type=Path, help="picture of another dancer, to dance instead")
     parser.add_argument("--dance", type=int, default=0, help="number of the held-out dance")
-    parser.add_argument("--steps", type=int, default=20, help="denoising steps")
+    parser.add_argument("--steps", type=int, default=4, help="denoising steps")
     parser.add_argument("--frames", type=int, default=24, help="frames to animate")
     parser.add_argument("--guidance", type=float, default=1.5, help="1 or less: none")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
@@ -136,6 +136,7 @@ def run(options: argparse.Namespace, models: dict[str, Path]) -> Sequence[Path]:
         size=SIZE,
         stride=1,
         steps=options.steps,
+        spacing="trailing",
         max_frames=options.frames,
         guidance=options.guidance,
         seed=options.seed,

@@ -9,7 +9,7 @@ import hashlib
 from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import realisdance_jax
 from realisdance_jax.checkpoints.folder import PACKED, weights_folder
@@ -18,6 +18,7 @@ from realisdance_jax.data.catalogue import open_raw
 from realisdance_jax.data.config import CONDITIONS, DataConfig
 from realisdance_jax.data.corruptions import KINDS
 from realisdance_jax.data.dancer_source import DRAWING
+from realisdance_jax.diffusion.schedule import Spacing
 from realisdance_jax.evaluation.compare import Model, run_models
 from realisdance_jax.evaluation.measure import Networks
 from realisdance_jax.evaluation.protocols import (
@@ -65,6 +66,8 @@ def make_parser() -> Parser:
     only = "just these of robust, as 'true,dwpose 0.5,dwpose jitter 0.5'"
     parser.add_argument("--cases", default="", help=only)
     parser.add_argument("--steps", type=int, default=25, help="denoising steps")
+    spacing = "timesteps of the steps; trailing begins at pure noise, however few they are"
+    parser.add_argument("--spacing", choices=get_args(Spacing), default="linspace", help=spacing)
     parser.add_argument("--guidance", type=float, default=2.0, help="scale; 1 or less is off")
     parser.add_argument("--window", type=int, default=16, help="frames of a window")
     parser.add_argument("--seed", type=int, default=0, help="of noise, corruptions, bootstrap")
@@ -140,6 +143,7 @@ def make_sampling(options: Namespace, config: EvalConfig) -> SampleConfig:
         size=config.size,
         stride=1,
         steps=options.steps,
+        spacing=options.spacing,
         guidance=options.guidance,
         seed=options.seed,
         max_frames=config.frames,

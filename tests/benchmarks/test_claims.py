@@ -140,9 +140,9 @@ def test_measurements_are_kept_while_weights_and_settings_are_the_same(tmp_path,
     assert not is_measured(results, settings)
     results.write_text(json.dumps({"settings": settings, "rows": []}))
     assert is_measured(results, settings)
-    words[words.index("10")] = "11"
+    words[words.index("trailing")] = "leading"
     assert not is_measured(results, settings_of(words, "base", tmp_path))
-    words[words.index("11")], known.weight_hash = "10", "b"
+    words[words.index("leading")], known.weight_hash = "trailing", "b"
     assert not is_measured(results, settings_of(words, "base", tmp_path))
 
 

@@ -43,7 +43,9 @@ def folder(tmp_path):
             "step\tbad\tloss\n2\t0\t0.5\n4\t0\t0.25\n"
         )
     (tmp_path / "parts" / "parts.json").write_text('{"seed": 3}')
-    (tmp_path / "times.tsv").write_text("parts\t60\tTPU v9\nours\t6000\tTPU v9\nours\t1200\tTPU v9\n")
+    (tmp_path / "times.tsv").write_text(
+        "parts\t60\tTPU v9\nours\t6000\tTPU v9\nours\t1200\tTPU v9\n"
+    )
     return tmp_path
 
 
