@@ -237,7 +237,8 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     devices = devices_of_commands()
     if options.budget == "accelerator" and devices == "cpu":
-        raise UserError("budget accelerator: expected a GPU or TPU, found cpu; try BUDGET=cpu")
+        hint = "install .[cuda] or .[tpu] into the environment, or take BUDGET=cpu"
+        raise UserError(f"budget accelerator: expected a GPU or TPU, found cpu ({hint})")
     out = options.out.absolute()
     budget = BUDGETS[options.budget]
     there = {name: file for name, file in SHIPPED.items() if file.is_file()}

@@ -28,7 +28,7 @@ from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 from realisdance_jax.utils.files import atomic_output
 
-SAMPLING = ("--steps", "1", "--spacing", "trailing", "--guidance", "1")
+SAMPLING = ("--steps", "1", "--spacing", "trailing", "--guidance", "1", "--no-color")
 """What small models trained briefly predict from pure noise at once, is nearer to the truth and
 steadier than what more steps make of it."""
 

@@ -137,6 +137,7 @@ def run(options: argparse.Namespace, models: dict[str, Path]) -> Sequence[Path]:
         stride=1,
         steps=options.steps,
         spacing="trailing",
+        color=False,
         max_frames=options.frames,
         guidance=options.guidance,
         seed=options.seed,

@@ -6,7 +6,7 @@ clips of an official folder, as those papers measure. Writes results.json and in
 
 import dataclasses
 import hashlib
-from argparse import Namespace
+from argparse import BooleanOptionalAction, Namespace
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
@@ -69,6 +69,8 @@ def make_parser() -> Parser:
     spacing = "timesteps of the steps; trailing begins at pure noise, however few they are"
     parser.add_argument("--spacing", choices=get_args(Spacing), default="linspace", help=spacing)
     parser.add_argument("--guidance", type=float, default=2.0, help="scale; 1 or less is off")
+    switch = BooleanOptionalAction
+    parser.add_argument("--color", action=switch, default=True, help="as the reference")
     parser.add_argument("--window", type=int, default=16, help="frames of a window")
     parser.add_argument("--seed", type=int, default=0, help="of noise, corruptions, bootstrap")
     parser.add_argument("--show", type=int, default=3, help="clips in the page")
@@ -145,6 +147,7 @@ def make_sampling(options: Namespace, config: EvalConfig) -> SampleConfig:
         steps=options.steps,
         spacing=options.spacing,
         guidance=options.guidance,
+        color=options.color,
         seed=options.seed,
         max_frames=config.frames,
         window_size=options.window,

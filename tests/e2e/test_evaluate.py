@@ -10,6 +10,8 @@ import pytest
 from realisdance_jax import evaluate
 from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.checkpoints.weights import read_manifest
+from realisdance_jax.demo import MODELS
+from realisdance_jax.evaluation.compare import COPY
 from tests.commands import run_program
 from tests.e2e.conftest import SMALL
 
@@ -56,6 +58,21 @@ def test_two_models_under_corruption(weights, baseline, tmp_path, monkeypatch, c
     assert not re.search(r"(src|href)=\"(?!data:)", page)
 
 
+def test_the_embedded_weights_know_who_dances_and_how(tmp_path, monkeypatch, capfd):
+    """Weights as they are shipped, of a person and a dance that they have never seen."""
+    out = tmp_path / "out"
+    few = ("--clips", 1, "--frames", 8, "--window", 8, "--show", 0)
+    sampling = ("--steps", 1, "--spacing", "trailing", "--guidance", 1, "--no-color")
+    words = ("--protocol", "dancer", *few, *sampling, "--weights", MODELS["ours"], "--out", out)
+    ended = call(monkeypatch, capfd, *words)
+    assert ended.code == 0, ended
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    ours, copy = ({r["model"]: r["metrics"] for r in rows}[n] for n in ("ours", COPY))
+    assert ours["psnr_person"] > copy["psnr_person"] + 2
+    assert ours["psnr_hands"] > copy["psnr_hands"] + 4
+    assert 0.5 < ours["identity"] < 1
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -65,6 +82,8 @@ def test_two_models_under_corruption(weights, baseline, tmp_path, monkeypatch, c
         (("--protocol", "dancer", "--strengths", "much"), "--strengths: expected numbers"),
         (("--protocol", "robust", "--kinds", "all,jiter"), "kinds: expected some of all, blank"),
         (("--protocol", "dancer", "--frames", "2"), "frames: expected at least 3"),
+        (("--protocol", "dancer", "--stride", "0"), "stride: expected at least 1, found 0"),
+        (("--protocol", "robust", "--cases", "true,dwpose"), "cases: expected true, or"),
         (("--protocol", "dancer", "--frames", "8"), "window size: expected at most 6"),
         (("--protocol", "beauty"), "invalid choice: 'beauty'"),
     ],
@@ -77,6 +96,12 @@ def test_bad_input(words, reason, weights, tmp_path, monkeypatch, capfd):
 
 
 def test_bad_weights(weights, tmp_path, monkeypatch, capfd):
+    packed = tmp_path / "a=b" / "odd.npz"
+    packed.parent.mkdir()
+    packed.write_bytes(b"PK nothing")
+    words = ("--protocol", "dancer", "--out", tmp_path / "out", "--weights")
+    ended = call(monkeypatch, capfd, *words, packed)
+    assert f"{packed}: expected packed weights" in ended.refusal
     words = ("--protocol", "dancer", "--out", tmp_path / "out", "--weights")
     ended = call(monkeypatch, capfd, *words, tmp_path)
     assert "expected a weights folder" in ended.refusal
