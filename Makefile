@@ -39,13 +39,13 @@ $(VENV)-cross/.installed: pyproject.toml
 	@touch $@
 
 demo: venv
-	$(BIN)/python -m realisdance_jax.demo --out out $(if $(REF),--ref $(REF))
+	$(BIN)/python -m realisdance_jax.demo --out out $(if $(REF),--ref "$(REF)")
 
 embedded: venv
-	$(BIN)/python -m benchmarks.embedded --budget $(BUDGET) --out $(EMBEDDED) $(if $(ABLATIONS),--ablations) $(if $(SHIPPED),--shipped)
+	$(BIN)/python -m benchmarks.embedded --budget $(BUDGET) --out "$(EMBEDDED)" $(if $(ABLATIONS),--ablations) $(if $(SHIPPED),--shipped)
 
 claims: venv
-	$(BIN)/python -m benchmarks.measure_claims --out $(EMBEDDED) --table benchmarks/results/claims.md
+	$(BIN)/python -m benchmarks.measure_claims --out "$(EMBEDDED)" --table benchmarks/results/claims.md
 
 test: venv
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder

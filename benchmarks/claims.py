@@ -146,12 +146,14 @@ def read_records(paths: Sequence[Path]) -> list[dict]:
         try:
             record = json.loads(path.read_text("utf-8"))
             settings = {k: v for k, v in record["settings"].items() if k not in OWN}
+            settings["data"] = settings["data"].rsplit(" ", 1)[0]  # the number of clips may differ
+            weights = dict(record["settings"]["weights"])
+            protocol, _ = settings["protocol"], values_of([record])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path}: expected results of evaluate, found none") from None
-        if settings["protocol"] != "robust":
-            raise UserError(f"{path}: expected the protocol robust, found {settings['protocol']}")
-        settings["data"] = str(settings["data"]).rsplit(" ", 1)[0]  # the number of clips may differ
-        for model, found in record["settings"]["weights"].items():
+        if protocol != "robust":
+            raise UserError(f"{path}: expected the protocol robust, found {protocol}")
+        for model, found in weights.items():
             if known.setdefault(model, found) != found:
                 raise UserError(f"{path}: {model}: expected weights {known[model]}, found {found}")
         if records and settings != records[0][0]:

@@ -226,7 +226,8 @@ def pack(out: Path) -> None:
 
 def main() -> None:
     parser = Parser(prog="benchmarks.embedded", description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "embedded")
+    where = "folder for everything, also to go on in"
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "embedded", help=where)
     parser.add_argument(
         "--budget", choices=BUDGETS, default="accelerator", help="how long everything is trained"
     )

@@ -128,6 +128,8 @@ def main() -> None:
     check_folder(out)
     if options.table:
         check_folder(options.table.absolute().parent)
+        if options.table.is_dir():
+            raise UserError(f"{options.table}: expected a file to write, found a folder")
     folders = {model: weights_for(model, out) for model in MEASUREMENTS}
     there = {model: folder for model, folder in folders.items() if folder is not None}
     if not there:

@@ -19,14 +19,14 @@ from realisdance_jax.data.dancer_clips import DancerClip, split_seeds
 from realisdance_jax.data.images import contact_sheet, read_image, save_png
 from realisdance_jax.data.transforms import crop_resize, dino_size, imagenet_normalise, to_signed
 from realisdance_jax.data.video_io import VideoWriter
-from realisdance_jax.evaluation.protocols import Scene, scene_inputs, scene_truth
+from realisdance_jax.evaluation.protocols import Scene, hit_frames, scene_inputs, scene_truth
 from realisdance_jax.sampling.config import SampleConfig
 from realisdance_jax.sampling.encode import Clip
 from realisdance_jax.sampling.output import LABELS, write_outputs
 from realisdance_jax.sampling.pipeline import Pipeline, load
 from realisdance_jax.sampling.sampler import Animation, sample_clip
 from realisdance_jax.sampling.targets import check_folder
-from realisdance_jax.shapes import UInt8
+from realisdance_jax.shapes import Bool, UInt8
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.compilation import keep_compiled
 from realisdance_jax.utils.errors import exit_on_user_error
@@ -41,6 +41,7 @@ SIZE, STRIDE, FPS = (128, 96), 2, 12.0
 
 WRONG = Corruption(dwpose=0.5)
 ENLARGED, ROWS = 2, 4
+EDGE, RED = 4, (220, 30, 30)
 
 Panel = UInt8[np.ndarray, "f H W 3"]
 
@@ -61,6 +62,13 @@ def condition(animation: Animation, name: str) -> Panel:
     """One of the stacked conditions."""
     place = 3 * animation.conditions.index(name)
     return animation.pictures[..., place : place + 3]
+
+
+def framed(panel: Panel, marked: Bool[np.ndarray, " f"]) -> Panel:
+    """`panel` with a red frame around the `marked` pictures."""
+    edge = np.ones(panel.shape[1:3], bool)
+    edge[EDGE:-EDGE, EDGE:-EDGE] = False
+    return np.where((marked[:, None, None] & edge)[..., None], np.uint8(RED), panel)
 
 
 def write_panels(out: Path, columns: dict[str, Panel]) -> list[Path]:
@@ -123,9 +131,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results")
     parser.add_argument("--ref", type=Path, help="picture of another dancer, to dance instead")
     parser.add_argument("--dance", type=int, default=0, help="number of the held-out dance")
-    parser.add_argument("--steps", type=int, default=4, help="denoising steps")
+    parser.add_argument("--steps", type=int, default=2, help="denoising steps")
     parser.add_argument("--frames", type=int, default=24, help="frames to animate")
-    parser.add_argument("--guidance", type=float, default=1.5, help="1 or less: none")
+    parser.add_argument("--guidance", type=float, default=1.0, help="1 or less: none")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     return parser
 
@@ -158,7 +166,9 @@ def run(options: argparse.Namespace, models: dict[str, Path]) -> Sequence[Path]:
     paths = write_animation(options.out / "demo", animation, truth)
     found = {name: sampled(pipelines[name], wrong, config, picture) for name in models}
     columns = {
-        "wrong DWPose": condition(found["ours"], "dwpose"),
+        "DWPose, red: wrong": framed(
+            condition(found["ours"], "dwpose"), hit_frames(wrong, "dwpose")
+        ),
         **{name: frames_of(animation) for name, animation in found.items()},
         **truth,
     }

@@ -17,9 +17,10 @@ from realisdance_jax.checkpoints.weights import Manifest, read_manifest
 from realisdance_jax.data.catalogue import open_raw
 from realisdance_jax.data.config import CONDITIONS, DataConfig
 from realisdance_jax.data.corruptions import KINDS
+from realisdance_jax.data.dancer_clips import SPLITS
 from realisdance_jax.data.dancer_source import DRAWING
 from realisdance_jax.diffusion.schedule import Spacing
-from realisdance_jax.evaluation.compare import Model, run_models
+from realisdance_jax.evaluation.compare import COPY, Model, run_models
 from realisdance_jax.evaluation.measure import Networks
 from realisdance_jax.evaluation.protocols import (
     DRAWN,
@@ -50,7 +51,7 @@ def make_parser() -> Parser:
     parser.add_argument("--weights", nargs="+", required=True, metavar="PATH", help=several)
     parser.add_argument("--out", type=Path, required=True, help="folder for both files")
     parser.add_argument("--data", help="official folder, for disco and humanvid")
-    nets = "folder with the weights of LPIPS, FID and FVD networks, see metrics/README.md"
+    nets = "folder with the networks that realisdance_jax/metrics/README.md names"
     parser.add_argument("--metric-weights", type=Path, help=nets)
     pixels = "disco and humanvid without those networks"
     parser.add_argument("--pixels-only", action="store_true", help=pixels)
@@ -58,19 +59,21 @@ def make_parser() -> Parser:
     parser.add_argument("--frames", type=int, default=16, help="compared per clip")
     parser.add_argument("--stride", type=int, help="between frames (default: 2, of files 1)")
     parser.add_argument("--size", type=size_value, help="HxW (default: as the protocol says)")
-    parser.add_argument("--split", default="test", help="of dancers, see docs/training.md")
+    parser.add_argument("--split", default="test", help="of dancers: " + ", ".join(SPLITS))
     shares = ",".join(f"{share:g}" for share in STRENGTHS)
     parser.add_argument("--strengths", default=shares, help="shares of wrong frames, robust")
-    kinds = "what is wrong with them, each a set of cases: all, or one of " + ", ".join(KINDS)
+    kinds = "what is wrong with them, a list of all (any kind, as they come), " + ", ".join(KINDS)
     parser.add_argument("--kinds", default=EVERY, help=kinds)
-    only = "just these of robust, as 'true,dwpose 0.5,dwpose jitter 0.5'"
-    parser.add_argument("--cases", default="", help=only)
+    only = "just these of robust, as 'true,dwpose 0.5,dwpose jitter 0.5' (default: all)"
+    parser.add_argument("--cases", help=only)
     parser.add_argument("--steps", type=int, default=25, help="denoising steps")
     spacing = "timesteps of the steps; trailing begins at pure noise, however few they are"
     parser.add_argument("--spacing", choices=get_args(Spacing), default="linspace", help=spacing)
     parser.add_argument("--guidance", type=float, default=2.0, help="scale; 1 or less is off")
     switch = BooleanOptionalAction
-    parser.add_argument("--color", action=switch, default=True, help="as the reference")
+    parser.add_argument(
+        "--color", action=switch, default=True, help="of the reference, given to the video"
+    )
     parser.add_argument("--window", type=int, default=16, help="frames of a window")
     parser.add_argument("--seed", type=int, default=0, help="of noise, corruptions, bootstrap")
     parser.add_argument("--show", type=int, default=3, help="clips in the page")
@@ -121,7 +124,7 @@ def make_config(options: Namespace) -> EvalConfig:
         options.split,
         strengths,
         tuple(options.kinds.split(",")),
-        tuple(case.strip() for case in options.cases.split(",") if case.strip()),
+        tuple(case.strip() for case in (options.cases or "").split(",") if case.strip()),
         options.seed,
     )
 
@@ -200,7 +203,8 @@ def main() -> None:
         results = run_models(models, scenes, config, sampling, networks, show, dtype)
     hashes = {name: manifest.weight_hash for name, manifest in manifests.items()}
     settings = make_settings(options, config, sampling, hashes)
-    record = make_record(results, [model.name for model in models], settings, options.seed)
+    names = [*(model.name for model in models), COPY]
+    record = make_record(results, names, settings, options.seed)
     for path in write_results(options.out, results, record):
         print(f"wrote {path}")
 

@@ -184,6 +184,6 @@ def split_seeds(split: str, number: int) -> tuple[int, int]:
     if split not in SPLITS:
         raise UserError(f"split: expected one of {', '.join(SPLITS)} for dancers, found {split!r}")
     if not 0 <= number < HELD_OUT:
-        raise UserError(f"dancer: expected a number below {HELD_OUT}, found {number}")
+        raise UserError(f"dancer: expected a number from 0 to {HELD_OUT - 1}, found {number}")
     person, dance_ = SPLITS[split]
     return HELD_OUT * person + number, HELD_OUT * dance_ + number

@@ -76,15 +76,15 @@ def run_models(
     features: dict[str, list[tuple[Features, Features]]] = {}
     for model in models:
         pipeline = load(model.folder, dtype)
-        for scene in scenes:
-            name = scene.case.split(" ")[0]
-            if scene.case != TRUE and name not in pipeline.conditions:
-                continue
+        names = (TRUE, *pipeline.conditions)
+        seen = [scene for scene in scenes if scene.case.split(" ")[0] in names]
+        for number, scene in enumerate(seen, 1):
             video, row = _one(
                 pipeline, model.name, scene, config, sampling, networks, features, hands
             )
             results.rows.append(row)
-            say(f"{model.name}: clip {scene.number}, {scene.case}: {row.metrics['psnr']:.2f} dB")
+            place, quality = f"{number} of {len(seen)}", f"{row.metrics['psnr']:.2f} dB"
+            say(f"{model.name}: {place}: clip {scene.number}, {scene.case}: {quality}")
             if scene.number < shown:
                 title = f"clip {scene.number}, {scene.case}"
                 results.videos.setdefault(title, {})[model.name] = video
@@ -100,7 +100,8 @@ def run_models(
         results.rows.append(Row(COPY, scene.case, scene.number, metrics))
         start = f"clip {scene.number}, "
         for title in [title for title in results.videos if title.startswith(start)]:
-            results.videos[title] = {"truth": truth.frames, **results.videos[title]}
+            shown_first = {"reference": still, "truth": truth.frames}
+            results.videos[title] = shown_first | results.videos[title]
     return results
 
 

@@ -90,7 +90,10 @@ class EvalConfig:
             found = ", ".join(self.kinds)
             raise UserError(f"kinds: expected some of {', '.join(known)}, found {found}")
         if self.cases and self.protocol != "robust":
-            raise UserError(f"cases: expected none in the protocol {self.protocol}, found some")
+            found = ", ".join(self.cases)
+            raise UserError(f"cases: expected none in the protocol {self.protocol}, found {found}")
+        if len(set(self.cases)) < len(self.cases):
+            raise UserError(f"cases: expected each once, found {', '.join(self.cases)}")
         for case in self.cases:
             corruption_of(case, self.seed)
         split_seeds(self.split, 0)
@@ -127,15 +130,22 @@ def corruption_of(case: str, seed: int) -> Corruption:
     """What is wrong in `true`, `CONDITION STRENGTH` or, in one way, `CONDITION KIND STRENGTH`."""
     if case == TRUE:
         return Corruption()
-    name, *kind, share = case.split(" ")
-    known = name in CONDITIONS and len(kind) < 2 and set(kind) <= set(KINDS)
     try:
-        if known and 0 < float(share) <= 1:
-            wrong = Corruption(seed=seed, kinds=tuple(kind) or KINDS)
-            return dataclasses.replace(wrong, **{name: float(share)})
+        name, *kind, share = case.split(" ")
+        strength = float(share)
     except ValueError:
-        pass
-    raise UserError(f"cases: expected {TRUE}, or CONDITION [KIND] STRENGTH, found {case!r}")
+        name, kind, strength = "", [], 0.0
+    known = name in CONDITIONS and len(kind) < 2 and set(kind) <= set(KINDS)
+    if not known or not 0 < strength <= 1:
+        raise UserError(
+            f"cases: expected {TRUE}, or CONDITION STRENGTH or CONDITION KIND STRENGTH of "
+            f"{', '.join(CONDITIONS)}; {', '.join(KINDS)}; above 0 to 1, found {case!r}"
+        )
+    if f"{strength:g}" != share:
+        raise UserError(f"cases: expected the strength {strength:g} in {case!r}, found {share}")
+    return dataclasses.replace(
+        Corruption(seed=seed, kinds=tuple(kind) or KINDS), **{name: strength}
+    )
 
 
 def file_scenes(config: EvalConfig, data: str, conditions: Sequence[str]) -> list[Scene]:

@@ -87,7 +87,8 @@ def _means(summary: list[dict[str, Any]]) -> str:
         names = list(dict.fromkeys(e["metric"] for e in summary if e["case"] == case))
         cells = {(e["metric"], e["model"]): _number(e) for e in summary if e["case"] == case}
         rows = [(name, *(cells.get((name, model), "") for model in models)) for name in names]
-        table = report.table(("mean (95 % interval)", *models), rows)
+        clips = max(e["n"] for e in summary if e["case"] == case)
+        table = report.table((f"mean of {clips} clips (95 % interval)", *models), rows)
         parts.append(table if case == "true" else report.folded(case, table))
     return "".join(parts)
 

@@ -166,6 +166,23 @@ def test_models_that_are_not_trained_are_said_to_be(tmp_path, monkeypatch, capsy
     assert f"ours: not trained ({tmp_path / 'ours'})" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("[]", "{", '{"settings": {}}', '{"settings": {"protocol": "robust"}}'),
+        json.dumps({"settings": SETTINGS}),
+        json.dumps({"settings": SETTINGS, "rows": 5}),
+        json.dumps({"settings": SETTINGS, "rows": [{"model": "ours"}]}),
+        json.dumps({"settings": SETTINGS | {"weights": [1]}, "rows": []}),
+    ],
+)
+def test_odd_files_are_refused(content, tmp_path):
+    path = tmp_path / "odd.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match="expected results of evaluate, found none"):
+        read_records([path])
+
+
 def test_one_name_is_one_model(tmp_path):
     paths = [tmp_path / "one.json", tmp_path / "other.json"]
     for path, weights in zip(paths, ("a", "b"), strict=True):

@@ -170,5 +170,5 @@ def test_held_out_seeds_are_never_trained_on():
     assert (seeds["test_motion"] >= HELD_OUT).tolist() == [[False, True]] * 3
     with pytest.raises(UserError, match="expected one of train"):
         split_seeds("val", 0)
-    with pytest.raises(UserError, match="below 1000000"):
+    with pytest.raises(UserError, match="from 0 to 999999"):
         split_seeds("train", HELD_OUT)

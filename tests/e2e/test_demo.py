@@ -64,6 +64,16 @@ def test_demo(run, tmp_path):
     assert read_image(out / "demo_wrong_dwpose.png").shape[1] == 4 * WIDTH
 
 
+def test_wrong_frames_are_marked():
+    panel = np.full((2, 20, 16, 3), 9, np.uint8)
+    found = demo.framed(panel, np.array([True, False]))
+    np.testing.assert_array_equal(found[1], panel[1])
+    assert (found[0, 0] == demo.RED).all()
+    assert (found[0, :, -demo.EDGE :] == demo.RED).all()
+    inside = slice(demo.EDGE, -demo.EDGE)
+    np.testing.assert_array_equal(found[0, inside, inside], panel[0, inside, inside])
+
+
 def test_a_picture_of_ones_own(run, tmp_path):
     """Another dancer at any size: the same poses, another result, no truth to show."""
     save_png(tmp_path / "red.png", np.full((300, 300, 3), (200, 30, 30), np.uint8))
@@ -80,7 +90,7 @@ def test_a_picture_of_ones_own(run, tmp_path):
     ("words", "reason"),
     [
         (("--frames", 0), "max frames: expected at least 1, found 0"),
-        (("--dance", -1), "dancer: expected a number below 1000000, found -1"),
+        (("--dance", -1), "dancer: expected a number from 0 to 999999, found -1"),
         (("--ref", "none.png"), "none.png: expected a picture"),
     ],
 )
