@@ -1,7 +1,8 @@
 """Measure models: `python -m realisdance_jax.evaluate --protocol dancer --weights DIR --out DIR`.
 
 dancer: held-out dancers, whose truth is known. robust: the same with wrong poses. disco, humanvid:
-clips of an official folder, as those papers measure. Writes results.json and index.html.
+clips of an official folder, as those papers measure. Writes results.json and index.html; the same
+call goes on where one was stopped.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from realisdance_jax.data.dancer_clips import SPLITS
 from realisdance_jax.data.dancer_source import DRAWING
 from realisdance_jax.diffusion.schedule import Spacing
 from realisdance_jax.evaluation.compare import COPY, Model, run_models
+from realisdance_jax.evaluation.journal import Journal
 from realisdance_jax.evaluation.measure import Networks
 from realisdance_jax.evaluation.protocols import (
     DRAWN,
@@ -199,14 +201,18 @@ def main() -> None:
         else:
             scenes = file_scenes(config, options.data, ordered)
         keep_compiled()
-        show, dtype = options.show, options.dtype
-        results = run_models(models, scenes, config, sampling, networks, show, dtype)
-    hashes = {name: manifest.weight_hash for name, manifest in manifests.items()}
-    settings = make_settings(options, config, sampling, hashes)
+        hashes = {name: manifest.weight_hash for name, manifest in manifests.items()}
+        settings = make_settings(options, config, sampling, hashes)
+        journal = Journal(options.out, settings)
+        results = run_models(
+            *(models, scenes, config, sampling, networks, options.show, options.dtype),
+            journal=journal,
+        )
     names = [*(model.name for model in models), COPY]
     record = make_record(results, names, settings, options.seed)
     for path in write_results(options.out, results, record):
         print(f"wrote {path}")
+    journal.remove()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from realisdance_jax.data.dancer_hands import HandChoice
 from realisdance_jax.data.images import hstack_panels
 from realisdance_jax.data.transforms import crop_resize, dino_size, imagenet_normalise
 from realisdance_jax.evaluation.gestures import gesture_metrics, scene_hands
+from realisdance_jax.evaluation.journal import Journal
 from realisdance_jax.evaluation.measure import (
     Features,
     Networks,
@@ -66,10 +67,12 @@ def run_models(
     shown: int = 3,
     dtype: str = "float32",
     say: Say = print,
+    journal: Journal | None = None,
 ) -> Results:
     """Sample every scene by every model, with the same noise for all of them.
 
     A scene whose corruption a model cannot see (a condition it does not take) is left out for it.
+    What the `journal` holds is measured again only where it is shown or `networks` look at it.
     """
     results = Results()
     hands = functools.cache(scene_hands)  # many renders, the same for all models
@@ -79,10 +82,17 @@ def run_models(
         names = (TRUE, *pipeline.conditions)
         seen = [scene for scene in scenes if scene.case.split(" ")[0] in names]
         for number, scene in enumerate(seen, 1):
+            looked_at = scene.number < shown or (networks is not None and scene.case == TRUE)
+            row = journal.find(model.name, scene.case, scene.number) if journal else None
+            if row is not None and not looked_at:
+                results.rows.append(row)
+                continue
             video, row = _one(
                 pipeline, model.name, scene, config, sampling, networks, features, hands
             )
             results.rows.append(row)
+            if journal:
+                journal.add(row)
             place, quality = f"{number} of {len(seen)}", f"{row.metrics['psnr']:.2f} dB"
             say(f"{model.name}: {place}: clip {scene.number}, {scene.case}: {quality}")
             if scene.number < shown:

@@ -11,7 +11,10 @@ from realisdance_jax import evaluate
 from realisdance_jax.checkpoints.random_weights import write_random_weights
 from realisdance_jax.checkpoints.weights import read_manifest
 from realisdance_jax.demo import MODELS
+from realisdance_jax.evaluation import compare
 from realisdance_jax.evaluation.compare import COPY
+from realisdance_jax.evaluation.journal import JOURNAL
+from realisdance_jax.sampling.sampler import sample_clip
 from tests.commands import run_program
 from tests.e2e.conftest import SMALL
 
@@ -71,6 +74,31 @@ def test_the_embedded_weights_know_who_dances_and_how(tmp_path, monkeypatch, cap
     assert ours["psnr_person"] > copy["psnr_person"] + 2
     assert ours["psnr_hands"] > copy["psnr_hands"] + 4
     assert 0.5 < ours["identity"] < 1
+
+
+def test_a_stopped_evaluation_goes_on(weights, tmp_path, monkeypatch, capfd):
+    """Clips that were measured are not sampled again, unless settings are others; one result."""
+    out, journal = tmp_path / "out", tmp_path / "out" / JOURNAL
+    words = ("--protocol", "dancer", "--weights", weights, *SMALLEST, "--show", 0, "--out", out)
+    sampled: list[int] = []
+
+    def stopped(pipeline, inputs, config):
+        sampled.append(config.seed)
+        if config.seed == 1 and len(sampled) == 2:
+            raise KeyboardInterrupt
+        return sample_clip(pipeline, inputs, config)
+
+    monkeypatch.setattr(compare, "sample_clip", stopped)
+    assert call(monkeypatch, capfd, *words).code == 130
+    journal.write_text(journal.read_text() + '{"model": "wei')
+    assert call(monkeypatch, capfd, *words).code == 0
+    assert sampled == [0, 1, 1]
+    assert sorted(path.name for path in out.iterdir()) == ["index.html", "results.json"]
+    once = json.loads((out / "results.json").read_text())
+    sampled[:] = [0, 0, 0]
+    assert call(monkeypatch, capfd, *words).code == 0
+    assert sampled == [0, 0, 0, 0, 1]
+    assert json.loads((out / "results.json").read_text()) == once
 
 
 @pytest.mark.parametrize(
