@@ -68,7 +68,7 @@ def framed(panel: Panel, marked: Bool[np.ndarray, " f"]) -> Panel:
     """`panel` with a red frame around the `marked` pictures."""
     edge = np.ones(panel.shape[1:3], bool)
     edge[EDGE:-EDGE, EDGE:-EDGE] = False
-    return np.where((marked[:, None, None] & edge)[..., None], np.uint8(RED), panel)
+    return np.where((marked[:, None, None] & edge)[..., None], np.array(RED, np.uint8), panel)
 
 
 def write_panels(out: Path, columns: dict[str, Panel]) -> list[Path]:
