@@ -5,7 +5,7 @@ command below. Drawn with OpenCV: what the results folder needs and no more.
 """
 
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -113,7 +113,7 @@ def find_runs(folders: Sequence[Path]) -> dict[str, dict[str, tuple[int, Scalars
 
 def recorded_devices(folders: Sequence[Path]) -> dict[str, str]:
     """Devices by step as `benchmarks.embedded` wrote them; the parts are one step."""
-    total: Counter[tuple[str, str]] = Counter()
+    total: dict[tuple[str, str], float] = defaultdict(float)
     for path in (folder / "times.tsv" for folder in folders):
         for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
             name, seconds, device = line.split("\t")
