@@ -119,13 +119,11 @@ def make_levels(values: Values, models: Sequence[str]) -> str:
     """Markdown: PSNR inside the character by model and case, means over its clips."""
     lines = [f"| dB inside the character | {' | '.join(SHARES)} |", "|---" * 7 + "|"]
     for model in models:
-        cells = []
-        for case in SHARES:
-            found = values(model, case, "psnr_person")
-            found = found[np.isfinite(found)]
-            cells.append(f"{found.mean():.2f}" if found.size else "")
-        if any(cells):
-            lines.append(f"| {model} | {' | '.join(cells)} |")
+        every = (values(model, case, "psnr_person") for case in SHARES)
+        known = [found[np.isfinite(found)] for found in every]
+        cells = [f"{found.mean():.2f}" if found.size else "" for found in known]
+        if clips := max(found.size for found in known):
+            lines.append(f"| {model}, {clips} clips | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
