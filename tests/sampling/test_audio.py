@@ -163,7 +163,10 @@ def test_what_has_been_animated_is_kept_when_sound_fails(tmp_path):
         more = {"gates": True, "frames": True, "audio": sound}
         assert reason in refusal(write_outputs, out, animation(), **more)
         assert sorted(path.name for path in out.parent.iterdir()) == names
-        assert out.read_bytes() == plain.read_bytes()
+        # Not byte by byte: a busy machine can make the encoder choose otherwise.
+        shown, expected = (np.stack(list(read_frames(path))) for path in (out, plain))
+        assert shown.shape == expected.shape
+        assert np.abs(shown.astype(int) - expected).mean() < 2
 
 
 def test_sound_that_begins_too_late(tmp_path):
