@@ -23,13 +23,14 @@ from realisdance_jax.checkpoints.weights import (
     write_manifest,
 )
 from realisdance_jax.config import apply_variants, base_config
+from realisdance_jax.training.optim import GATE
 from realisdance_jax.training.recipe import Recipe
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 from realisdance_jax.utils.files import atomic_output
 from realisdance_jax.utils.tree import flatten, unflatten
 
-FRESH = "/gate_module/"
+FRESH = f"/{GATE}/"
 
 CONDITION_AXES = (
     (r"/pose_guider/backbone/.*/kernel$", 3),

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from realisdance_jax.config import ABLATIONS
 from realisdance_jax.metrics.paired import Difference, paired_difference
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
 OURS, BASE = "ours", "base"
-ABLATIONS = ("no_gate", "no_hamer", "no_pose_motion", "no_shuffle")
 HALF = "0.5"
 CLIPS = {OURS: 32, BASE: 32, **dict.fromkeys(ABLATIONS, 16)}
 """Least number of clips of a comparison."""

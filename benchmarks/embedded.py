@@ -17,6 +17,7 @@ import jax
 from benchmarks.shipped import begin_with
 from realisdance_jax.checkpoints.export import weights_of
 from realisdance_jax.checkpoints.packed import pack_weights
+from realisdance_jax.config import ABLATIONS
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
@@ -25,7 +26,6 @@ SHIPPED = {name: ROOT / "realisdance_jax" / "embedded" / f"{name}.npz" for name 
 LIMIT = 12_000_000
 """Bytes of a shipped file."""
 
-ABLATIONS = ("no_gate", "no_hamer", "no_pose_motion", "no_shuffle")
 SAME_IMAGE_STAGE = ("no_pose_motion", "no_shuffle")
 """They differ from ours in the motion stage only."""
 

@@ -9,8 +9,9 @@ import pytest
 
 from benchmarks import measure_claims
 from benchmarks.claims import make_claims, make_report, make_table, read_records, values_of
-from benchmarks.embedded import ABLATIONS, BUDGETS, command, make_steps
+from benchmarks.embedded import BUDGETS, command, make_steps
 from benchmarks.measure_claims import MEASUREMENTS, is_measured, settings_of, weights_for
+from realisdance_jax.config import ABLATIONS
 from realisdance_jax.data.config import CONDITIONS
 from realisdance_jax.evaluate import make_config, make_parser
 from realisdance_jax.evaluation.protocols import dancer_scenes
