@@ -98,6 +98,15 @@ def with_reference(inputs: Clip, picture: UInt8[np.ndarray, "H W 3"]) -> Clip:
     return dataclasses.replace(inputs, reference=signed, encoder_image=seen)
 
 
+def misfit(picture: UInt8[np.ndarray, "H W 3"]) -> str:
+    """What of a reference will not be as its owner may think; nothing where it fits."""
+    (height, width), (rows, columns) = picture.shape[:2], SIZE
+    words = f"expected {columns}x{rows} of a dancer, or a multiple, found {width}x{height}: "
+    if abs(width * rows - height * columns) > 0.02 * height * columns:
+        return words + "what is beyond the middle in these proportions is cut off"
+    return words + "it is enlarged" if height < rows or width < columns else ""
+
+
 def sampled(
     pipeline: Pipeline, scene: Scene, config: SampleConfig, picture: np.ndarray | None
 ) -> Animation:
@@ -154,6 +163,8 @@ def run(options: argparse.Namespace, models: dict[str, Path]) -> Sequence[Path]:
     true, wrong = (make_scene(options.dance, options.frames, x) for x in (Corruption(), WRONG))
     picture = None if options.ref is None else read_image(options.ref)
     check_folder(options.out)
+    if picture is not None and (note := misfit(picture)):
+        tqdm.write(f"note: {options.ref}: {note}")
     truth: dict[str, Panel] = {}
     if picture is None:
         truth = {"truth": enlarged(scene_truth(true, SIZE, ()).frames)}

@@ -14,6 +14,7 @@ import numpy as np
 
 from realisdance_jax.data.video_io import VideoWriter
 from realisdance_jax.evaluation.compare import Results, side_by_side
+from realisdance_jax.evaluation.meanings import explained, meaning
 from realisdance_jax.evaluation.measure import compare, summarise
 from realisdance_jax.poses import report
 from realisdance_jax.utils.files import atomic_output
@@ -59,11 +60,11 @@ def make_page(results: Results, record: dict[str, Any]) -> str:
     sections = [("Means over clips", _means(record["summary"]))]
     if record["sets"]:
         rows = [
-            (model, name, f"{found['value']:.2f}", found["n"])
+            (model, name, f"{found['value']:.2f}", meaning(name).better, found["n"])
             for model, names in record["sets"].items()
             for name, found in names.items()
         ]
-        head = ("model", "distance", "value", "samples")
+        head = ("model", "distance", "value", "better", "samples")
         sections.append(("Distances between sets", report.table(head, rows)))
     if record["differences"]:
         sections.append(("First model less the others", _differences(record["differences"])))
@@ -86,19 +87,27 @@ def _means(summary: list[dict[str, Any]]) -> str:
     for case in dict.fromkeys(entry["case"] for entry in summary):
         names = list(dict.fromkeys(e["metric"] for e in summary if e["case"] == case))
         cells = {(e["metric"], e["model"]): _number(e) for e in summary if e["case"] == case}
-        rows = [(name, *(cells.get((name, model), "") for model in models)) for name in names]
+        rows = [
+            (name, *meaning(name), *(cells.get((name, model), "") for model in models))
+            for name in names
+        ]
         clips = max(e["n"] for e in summary if e["case"] == case)
-        table = report.table((f"mean of {clips} clips (95 % interval)", *models), rows)
+        head = (f"mean of {clips} clips (95 % interval)", "unit", "better", *models)
+        table = report.table(head, rows)
         parts.append(table if case == "true" else report.folded(case, table))
     return "".join(parts)
 
 
 def _differences(found: list[dict[str, Any]]) -> str:
     rows = [
-        (e["theirs"], e["case"], e["metric"], _number(e), "yes" if e["clear"] else "no", e["n"])
+        (
+            *(e["theirs"], e["case"], e["metric"], meaning(e["metric"]).better, _number(e)),
+            *("yes" if e["clear"] else "no", e["n"]),
+        )
         for e in found
     ]
-    head = ("against", "case", "metric", "mean (95 % interval)", "excludes zero", "clips")
+    interval = "mean (95 % interval)"
+    head = ("against", "case", "metric", "better", interval, "excludes zero", "clips")
     return report.table(head, rows)
 
 
@@ -118,7 +127,7 @@ def _curves(summary: list[dict[str, Any]]) -> str:
             }
             if series:
                 shares = ", ".join(case.split()[-1].replace("true", "0") for case in ordered)
-                caption = f"{metric}; share of frames with a wrong {what}: {shares}"
+                caption = f"{explained(metric)}; share of frames with a wrong {what}: {shares}"
                 parts.append(report.lines(series, caption))
     return "".join(parts)
 

@@ -34,15 +34,19 @@ def panels(animation: Animation, i: int) -> list[UInt8[np.ndarray, "H W 3"]]:
     return [animation.reference, *conditions, animation.frame(i)]
 
 
-def gate_map(animation: Animation, i: int) -> UInt8[np.ndarray, "H _ 3"]:
-    """Gate weights of frame i as heat maps at picture size, side by side."""
+def gate_map(animation: Animation, i: int) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Gate weights of frame i as heat maps at picture size, side by side, each under its name and
+    its mean over the frame; dark for 0, yellow for 1."""
     height, width = animation.reference.shape[:2]
-    maps = []
-    for weight in np.moveaxis(animation.gates[i], -1, 0):
+    maps, labels = [], []
+    for name, weight in zip(
+        animation.conditions, np.moveaxis(animation.gates[i], -1, 0), strict=True
+    ):
         level = cv2.resize((weight * 255).astype(np.uint8), (width, height))
         heat = cv2.applyColorMap(level, cv2.COLORMAP_VIRIDIS)
         maps.append(cv2.cvtColor(heat, cv2.COLOR_BGR2RGB))
-    return hstack_panels(maps)
+        labels.append(f"{LABELS[name]} {weight.mean():.2f}")
+    return hstack_panels(maps, labels)
 
 
 def write_outputs(

@@ -52,7 +52,7 @@ def test_demo(run, tmp_path):
     labelled = HEIGHT + LABEL_HEIGHT
     sizes = {
         "demo.mp4": (HEIGHT, WIDTH),
-        "demo_gates.mp4": (HEIGHT, 3 * WIDTH),
+        "demo_gates.mp4": (labelled, 3 * WIDTH),
         "demo_side_by_side.mp4": (labelled, 6 * WIDTH),
         "demo_wrong_dwpose.mp4": (labelled, 4 * WIDTH),
     }
@@ -62,6 +62,16 @@ def test_demo(run, tmp_path):
         assert f"wrote {out / name}" in ended.out
     assert read_image(out / "demo.png").shape[:2] == (2 * HEIGHT + LABEL_HEIGHT, 6 * WIDTH)
     assert read_image(out / "demo_wrong_dwpose.png").shape[1] == 4 * WIDTH
+
+
+@pytest.mark.parametrize(
+    ("size", "word"),
+    [((128, 96), ""), ((640, 480), ""), ((64, 48), "enlarged"), ((96, 128), "cut off")],
+)
+def test_what_of_a_reference_will_be_otherwise(size, word):
+    note = demo.misfit(np.zeros((*size, 3), np.uint8))
+    assert word in note
+    assert bool(note) == bool(word)
 
 
 def test_wrong_frames_are_marked():
@@ -80,6 +90,7 @@ def test_a_picture_of_ones_own(run, tmp_path):
     words = ("--out", tmp_path / "out", "--ref", tmp_path / "red.png")
     ended = run(*words)
     assert ended.code == 0, ended
+    assert "red.png: expected 96x128 of a dancer, or a multiple, found 300x300" in ended.out
     sheet = read_image(tmp_path / "out" / "demo.png")
     assert sheet.shape[1] == 5 * WIDTH
     below = sheet[LABEL_HEIGHT:, :WIDTH]

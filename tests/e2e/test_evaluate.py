@@ -57,7 +57,7 @@ def test_two_models_under_corruption(weights, baseline, tmp_path, monkeypatch, c
     assert hashes["anyone"] == read_manifest(baseline).weight_hash
     page = (out / "index.html").read_text()
     assert page.count("data:video/mp4;base64,") == 4
-    assert "psnr_hands; share of frames with a wrong dwpose: 0, 0.5" in page
+    assert "psnr_hands (dB; better: higher); share of frames with a wrong dwpose: 0, 0.5" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)
 
 

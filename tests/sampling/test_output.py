@@ -70,7 +70,9 @@ def test_panels_are_reference_conditions_result():
 
 def test_gates_go_from_dark_to_yellow():
     heat = gate_map(animation(), 0)
-    assert heat.shape == (HEIGHT, 3 * WIDTH, 3)
+    assert heat.shape == (LABEL_HEIGHT + HEIGHT, 3 * WIDTH, 3)
+    assert heat[:LABEL_HEIGHT].any()
+    heat = heat[LABEL_HEIGHT:]
     ends = np.array([[0, 254]], np.uint8)
     dark, yellow = cv2.applyColorMap(ends, cv2.COLORMAP_VIRIDIS)[0, :, ::-1]
     assert (heat[:, : 2 * WIDTH] == dark).all()
@@ -86,7 +88,8 @@ def test_everything_that_can_be_written(tmp_path):
     assert sorted(path.name for path in out.parent.iterdir()) == sorted(names)
     for path, panels_across in zip(paths[:3], (1, 5, 3), strict=True):
         info = probe_video(path)
-        assert (info.height, info.width, info.frames) == (HEIGHT, panels_across * WIDTH, FRAMES)
+        height = HEIGHT + LABEL_HEIGHT * (path == paths[2])
+        assert (info.height, info.width, info.frames) == (height, panels_across * WIDTH, FRAMES)
         assert info.fps == 7.5
         tags = read_metadata(path)
         assert (tags["realisdance_seed"], tags["realisdance_weights"]) == ("7", "abcd")
