@@ -90,8 +90,8 @@ def settings_of(words: list[str], model: str, weights: Path) -> Any:
     """What `evaluate` would write of itself."""
     options = make_parser().parse_args(words)
     config = make_config(options)
-    hashes = {model: read_manifest(weights).weight_hash}
-    found = make_settings(options, config, make_sampling(options, config), hashes)
+    manifests = {model: read_manifest(weights)}
+    found = make_settings(options, config, make_sampling(options, config), manifests)
     return json.loads(json.dumps(found))
 
 

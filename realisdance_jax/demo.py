@@ -39,6 +39,9 @@ MODELS = {name: file for name, file in SHIPPED.items() if file.is_file()}
 SIZE, STRIDE, FPS = (128, 96), 2, 12.0
 """As in training: pixels, and every second one of 24 frames per second."""
 
+USUAL = 2 * 24 + 1
+"""Frames of a dance, unless more are wanted."""
+
 WRONG = Corruption(dwpose=0.5)
 ENLARGED, ROWS = 2, 4
 EDGE, RED = 4, (220, 30, 30)
@@ -87,7 +90,8 @@ def write_panels(out: Path, columns: dict[str, Panel]) -> list[Path]:
 def make_scene(number: int, frames: int, wrong: Corruption) -> Scene:
     """A held-out person in a held-out dance, the first frame of which is the reference."""
     indices = tuple(range(STRIDE, (frames + 1) * STRIDE, STRIDE))
-    clip = DancerClip(*split_seeds("test", number), indices[-1] + 1, SIZE, wrong)
+    length = max(indices[-1] + 1, USUAL)  # another length is another dance
+    clip = DancerClip(*split_seeds("test", number), length, SIZE, wrong)
     return Scene(number, "true", clip, indices, wrong)
 
 
@@ -141,7 +145,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--ref", type=Path, help="picture of another dancer, to dance instead")
     parser.add_argument("--dance", type=int, default=0, help="number of the held-out dance")
     parser.add_argument("--steps", type=int, default=2, help="denoising steps")
-    parser.add_argument("--frames", type=int, default=24, help="frames to animate")
+    parser.add_argument(
+        "--frames", type=int, default=24, help="to animate; more than 24 are another dance"
+    )
     parser.add_argument("--guidance", type=float, default=1.0, help="1 or less: none")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     return parser
@@ -167,7 +173,7 @@ def run(options: argparse.Namespace, models: dict[str, Path]) -> Sequence[Path]:
         tqdm.write(f"note: {options.ref}: {note}")
     truth: dict[str, Panel] = {}
     if picture is None:
-        truth = {"truth": enlarged(scene_truth(true, SIZE, ()).frames)}
+        truth = {"truth": enlarged(scene_truth(true, SIZE).frames)}
     pipelines = {}
     for name, file in models.items():
         folder = options.out / "demo_weights" / name

@@ -8,6 +8,7 @@ call goes on where one was stopped.
 import dataclasses
 import hashlib
 from argparse import BooleanOptionalAction, Namespace
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
@@ -15,15 +16,14 @@ from typing import Any, get_args
 import realisdance_jax
 from realisdance_jax.checkpoints.folder import PACKED, weights_folder
 from realisdance_jax.checkpoints.weights import Manifest, read_manifest
-from realisdance_jax.data.catalogue import open_raw
-from realisdance_jax.data.config import CONDITIONS, DataConfig
+from realisdance_jax.data.config import CONDITIONS
 from realisdance_jax.data.corruptions import KINDS
 from realisdance_jax.data.dancer_clips import SPLITS
 from realisdance_jax.data.dancer_source import DRAWING
 from realisdance_jax.diffusion.schedule import Spacing
 from realisdance_jax.evaluation.compare import COPY, Model, run_models
 from realisdance_jax.evaluation.journal import Journal
-from realisdance_jax.evaluation.measure import Networks
+from realisdance_jax.evaluation.measure import MEASURING, Networks
 from realisdance_jax.evaluation.protocols import (
     DRAWN,
     EVERY,
@@ -33,6 +33,7 @@ from realisdance_jax.evaluation.protocols import (
     EvalConfig,
     dancer_scenes,
     file_scenes,
+    open_folder,
 )
 from realisdance_jax.evaluation.results import make_record, write_results
 from realisdance_jax.preparing.values import size_value
@@ -102,6 +103,23 @@ def named_models(words: list[str], stack: ExitStack) -> list[Model]:
     return models
 
 
+def check_meant(options: Namespace) -> None:
+    """Raise `UserError` for an option that means nothing in the protocol."""
+    protocol, drawn = options.protocol, options.protocol in DRAWN
+    robust = protocol == "robust"
+    shares = ",".join(f"{share:g}" for share in STRENGTHS)
+    given = {
+        "--split": (drawn, options.split != "test"),
+        "--strengths": (robust and not options.cases, options.strengths != shares),
+        "--kinds": (robust and not options.cases, options.kinds != EVERY),
+        "--pixels-only": (not drawn, options.pixels_only),
+    }
+    for name, (meant, found) in given.items():
+        if found and not meant:
+            behind = " with --cases" if robust else ""
+            raise UserError(f"--protocol {protocol}{behind}: expected no {name}, found it")
+
+
 def make_config(options: Namespace) -> EvalConfig:
     """Checked options of the command line."""
     drawn = options.protocol in DRAWN
@@ -112,6 +130,7 @@ def make_config(options: Namespace) -> EvalConfig:
     if not drawn and options.pixels_only == (options.metric_weights is not None):
         found = "both" if options.pixels_only else "neither"
         raise UserError(f"expected --metric-weights FOLDER or --pixels-only, found {found}")
+    check_meant(options)
     try:
         strengths = tuple(float(part) for part in options.strengths.split(","))
     except ValueError:
@@ -131,17 +150,26 @@ def make_config(options: Namespace) -> EvalConfig:
     )
 
 
-def data_fingerprint(config: EvalConfig, data: str | None) -> str:
+def data_fingerprint(config: EvalConfig, data: str | None, conditions: Sequence[str]) -> str:
     """What identifies the clips."""
     if data is None:
         return f"dancer {DRAWING} {config.split} {config.clips}"
-    return open_raw(data, DataConfig(sources=(data,), split="test")).fingerprint()[:16]
+    return open_folder(data, conditions).fingerprint()[:16]
 
 
 def check_models(manifests: dict[str, Manifest], sampling: SampleConfig, frames: int) -> None:
-    """Raise `UserError` before anything is sampled where options do not suit some weights."""
+    """Raise `UserError` before anything is sampled where options do not suit some weights.
+
+    sampling: with the seed of the last clip.
+    """
     for manifest in manifests.values():
         check_config(manifest, sampling, frames)
+
+
+def conditions_of(manifests: dict[str, Manifest]) -> list[str]:
+    """All that some model takes, in order."""
+    known = {name for manifest in manifests.values() for name in manifest.model.pose.conditions}
+    return [name for name in CONDITIONS if name in known]
 
 
 def make_sampling(options: Namespace, config: EvalConfig) -> SampleConfig:
@@ -167,9 +195,9 @@ def file_hash(path: Path) -> str:
 
 
 def make_settings(
-    options: Namespace, config: EvalConfig, sampling: SampleConfig, hashes: dict[str, str]
+    options: Namespace, config: EvalConfig, sampling: SampleConfig, manifests: dict[str, Manifest]
 ) -> dict[str, Any]:
-    """What tells one evaluation from another. hashes: of weights by model."""
+    """What tells one evaluation from another."""
     networks = options.metric_weights
     files = sorted(networks.iterdir()) if networks else []
     return {
@@ -177,8 +205,9 @@ def make_settings(
         "sampling": dataclasses.asdict(sampling),
         "dtype": options.dtype,
         "version": realisdance_jax.__version__,
-        "data": data_fingerprint(config, options.data),
-        "weights": hashes,
+        "measuring": MEASURING,
+        "data": data_fingerprint(config, options.data, conditions_of(manifests)),
+        "weights": {name: manifest.weight_hash for name, manifest in manifests.items()},
         "networks": {path.name: file_hash(path) for path in files if path.is_file()},
     }
 
@@ -192,17 +221,14 @@ def main() -> None:
     with ExitStack() as stack:
         models = named_models(options.weights, stack)
         manifests = {model.name: read_manifest(model.folder) for model in models}
-        check_models(manifests, sampling, config.frames)
-        known = {name for manifest in manifests.values() for name in manifest.model.pose.conditions}
-        ordered = [name for name in CONDITIONS if name in known]
-        drawn = options.data is None
-        if drawn:
-            scenes = dancer_scenes(config, ordered)
+        last = dataclasses.replace(sampling, seed=sampling.seed + config.clips - 1)
+        check_models(manifests, last, config.frames)
+        if options.data is None:
+            scenes = dancer_scenes(config, conditions_of(manifests))
         else:
-            scenes = file_scenes(config, options.data, ordered)
+            scenes = file_scenes(config, options.data, conditions_of(manifests))
         keep_compiled()
-        hashes = {name: manifest.weight_hash for name, manifest in manifests.items()}
-        settings = make_settings(options, config, sampling, hashes)
+        settings = make_settings(options, config, sampling, manifests)
         journal = Journal(options.out, settings)
         results = run_models(
             *(models, scenes, config, sampling, networks, options.show, options.dtype),

@@ -98,20 +98,24 @@ def run_models(
             if scene.number < shown:
                 title = f"clip {scene.number}, {scene.case}"
                 results.videos.setdefault(title, {})[model.name] = video
-    results.sets = {model: set_distances(pairs) for model, pairs in features.items()}
     for scene in scenes:
         if scene.case != TRUE:
             continue
-        truth = scene_truth(scene, config.size, ())
+        truth = scene_truth(scene, config.size)
         still = np.repeat(truth.reference[None], len(truth.frames), axis=0)
         metrics = pixel_metrics(still, truth, config.protocol)
         if (found := hands(scene)) is not None:
             metrics |= gesture_metrics(still, found)
+        if networks is not None:
+            metrics |= networks.distances(still, truth)
+            pair = networks.features(still), networks.features(truth.frames)
+            features.setdefault(COPY, []).append(pair)
         results.rows.append(Row(COPY, scene.case, scene.number, metrics))
         start = f"clip {scene.number}, "
         for title in [title for title in results.videos if title.startswith(start)]:
             shown_first = {"reference": still, "truth": truth.frames}
             results.videos[title] = shown_first | results.videos[title]
+    results.sets = {model: set_distances(pairs) for model, pairs in features.items()}
     return results
 
 
@@ -145,7 +149,7 @@ def _one(
     hands: Callable[[Scene], tuple[HandChoice, ...] | None],
 ) -> tuple[np.ndarray, Row]:
     inputs = scene_inputs(scene, config.size, pipeline.conditions)
-    truth = scene_truth(scene, config.size, pipeline.conditions)
+    truth = scene_truth(scene, config.size)
     seeded = dataclasses.replace(sampling, seed=sampling.seed + scene.number)
     animation = sample_clip(pipeline, inputs, seeded)
     video = np.stack([animation.frame(i) for i in range(len(animation.video))])
@@ -154,6 +158,7 @@ def _one(
         metrics |= gesture_metrics(video, found)
     wrong = {name: hit_frames(scene, name) for name in pipeline.conditions}
     hit = {name: frames for name, frames in wrong.items() if frames.any()}
+    metrics |= {f"wrong_{name}": float(frames.mean()) for name, frames in hit.items()}
     if pipeline.manifest.model.pose.kind == "gated":
         metrics |= gate_metrics(gate_weights(animation.gates, animation.conditions), hit)
     metrics |= identity_metrics(pipeline, video, truth.reference)

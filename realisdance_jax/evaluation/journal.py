@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from realisdance_jax.evaluation.measure import Row
-from realisdance_jax.utils.errors import UserError
+from realisdance_jax.utils.files import atomic_output
 
 JOURNAL = "rows.jsonl"
 
@@ -24,11 +24,8 @@ class Journal:
         for line in self._lines_behind(head):
             self._remember(line)
         rows = [json.dumps(dataclasses.asdict(row)) for row in self._rows.values()]
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            self._path.write_text("\n".join([head, *rows]) + "\n", "utf-8")
-        except OSError as error:
-            raise UserError(f"{self._path}: cannot write it ({error.strerror})") from None
+        with atomic_output(self._path) as partial:
+            partial.write_text("\n".join([head, *rows]) + "\n", "utf-8")
 
     def _lines_behind(self, head: str) -> list[str]:
         try:

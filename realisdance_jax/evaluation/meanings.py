@@ -27,6 +27,7 @@ KINDS = {
     "fvd": _DISTANCE,
     "gesture_right": Meaning("share of hands", "higher"),
     "identity": _COSINE,
+    "wrong": Meaning("share of frames", "as the case says"),
     "gate": Meaning("weight 0 to 1", "lower on wrong frames"),
 }
 """By name, or the first words of it; the first that fits."""

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from realisdance_jax.evaluation.protocols import Protocol, Truth
+from realisdance_jax.evaluation.protocols import TRUE, Protocol, Truth
 from realisdance_jax.metrics.clips import CLIP, Network, Sampling, video_features
 from realisdance_jax.metrics.frechet import Gaussian, frechet_distance, merged_gaussian
 from realisdance_jax.metrics.i3d import I3D, i3d_logits
@@ -24,6 +24,12 @@ from realisdance_jax.metrics.weights import read_weights
 from realisdance_jax.shapes import UInt8
 
 Features = dict[str, np.ndarray]
+MEASURING = 1
+"""Raised when a number of an evaluation comes out otherwise, so that old ones are not kept."""
+
+CHUNK = 8
+"""Frames that a network of published metrics sees at once."""
+
 CEILING = 100.0
 """dB of frames without any difference, as DisCo counts them, so that means stay finite."""
 
@@ -89,16 +95,17 @@ class Networks:
 
     def distances(self, generated: np.ndarray, truth: Truth) -> dict[str, float]:
         """LPIPS as it is meant, and of pictures in [0, 1] as in DisCo's tables."""
-        a, b = (jnp.asarray(x, jnp.float32) / 255 for x in (generated, truth.frames))
-        right = np.asarray(self.perceptual(2 * a - 1, 2 * b - 1)).mean()
-        return {
-            "lpips": float(right),
-            "lpips_disco": float(np.asarray(self.perceptual(a, b)).mean()),
-        }
+        found: dict[str, list[np.ndarray]] = {"lpips": [], "lpips_disco": []}
+        for pair in zip(_chunks(generated), _chunks(truth.frames), strict=True):
+            a, b = (jnp.asarray(x, jnp.float32) / 255 for x in pair)
+            found["lpips"].append(np.asarray(self.perceptual(2 * a - 1, 2 * b - 1)))
+            found["lpips_disco"].append(np.asarray(self.perceptual(a, b)))
+        return {name: float(np.concatenate(parts).mean()) for name, parts in found.items()}
 
     def features(self, video: UInt8[np.ndarray, "f H W 3"]) -> Features:
         """Samples of one video, for the distances between sets; see `metrics/clips.py`."""
-        found = {"fid": np.asarray(self.frames(jnp.asarray(video)))}
+        seen = [np.asarray(self.frames(jnp.asarray(chunk))) for chunk in _chunks(video)]
+        found = {"fid": np.concatenate(seen)}
         networks: tuple[tuple[str, Network, Callable], ...] = (
             ("fid_vid", "resnet3d", lambda clips: np.asarray(self.resnet3d(jnp.asarray(clips)))),
             ("fvd", "i3d", lambda clips: np.asarray(self.i3d(jnp.asarray(clips)))),
@@ -108,6 +115,10 @@ class Networks:
             for sampling in samplings[len(video) < CLIP :]:
                 found[f"{name}_{sampling}"] = video_features(kind, sampling, network, video)
         return found
+
+
+def _chunks(video: np.ndarray) -> list[np.ndarray]:
+    return np.split(video, range(CHUNK, len(video), CHUNK))
 
 
 def set_distances(pairs: Sequence[tuple[Features, Features]]) -> dict[str, dict[str, float]]:
@@ -152,16 +163,33 @@ def compare(rows: Sequence[Row], models: Sequence[str], seed: int) -> list[dict[
     for other in models[1:]:
         for case, name in cases:
             ours, theirs = (_values(rows, model, case, name) for model in (models[0], other))
-            shared = sorted(ours.keys() & theirs.keys())
-            if not shared:
-                continue
-            a, b = (np.array([side[clip] for clip in shared]) for side in (ours, theirs))
-            difference = paired_difference(a, b, seed)
-            if difference.count:
+            if numbers := _difference(ours, theirs, seed):
                 facts = {"ours": models[0], "theirs": other, "case": case, "metric": name}
-                numbers = {"mean": difference.mean, "low": difference.low, "high": difference.high}
-                found.append({**facts, **numbers, "n": difference.count, "clear": difference.clear})
+                found.append(facts | numbers)
     return found
+
+
+def corrupted(rows: Sequence[Row], seed: int) -> list[dict[str, Any]]:
+    """Each case with wrong poses less the true poses, clip by clip, of each model."""
+    found = []
+    for model, case, name in dict.fromkeys((r.model, r.case, m) for r in rows for m in r.metrics):
+        wrong, true = (_values(rows, model, which, name) for which in (case, TRUE))
+        if case != TRUE and (numbers := _difference(wrong, true, seed)):
+            found.append({"model": model, "case": case, "metric": name} | numbers)
+    return found
+
+
+def _difference(
+    ours: Mapping[int, float], theirs: Mapping[int, float], seed: int
+) -> dict[str, Any] | None:
+    """Over clips that both have a number for; None where there are none."""
+    shared = sorted(ours.keys() & theirs.keys())
+    a, b = (np.array([side[clip] for clip in shared]) for side in (ours, theirs))
+    difference = paired_difference(a, b, seed)
+    if not difference.count:
+        return None
+    numbers = {"mean": difference.mean, "low": difference.low, "high": difference.high}
+    return {**numbers, "n": difference.count, "clear": difference.clear}
 
 
 def gate_metrics(

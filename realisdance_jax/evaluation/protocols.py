@@ -8,11 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from realisdance_jax.data.catalogue import open_raw
 from realisdance_jax.data.clips import Clip
-from realisdance_jax.data.config import CONDITIONS, DataConfig
+from realisdance_jax.data.config import CONDITIONS
 from realisdance_jax.data.corruptions import KINDS, Corruption, hit_blocks
 from realisdance_jax.data.dancer_clips import DancerClip, split_seeds
+from realisdance_jax.data.layout import read_video_folder, video_root
+from realisdance_jax.data.sources import FileSource
 from realisdance_jax.data.transforms import crop_resize, dino_size, imagenet_normalise, to_signed
 from realisdance_jax.metrics.masks import drawn_masks
 from realisdance_jax.sampling.encode import Clip as SampleInputs
@@ -31,18 +32,23 @@ EVERY = "all"
 TRUE = "true"
 """The case without anything wrong."""
 
+REGIONS = {"person": "smpl", "hands": "hamer"}
+"""Of files: where a condition shows something."""
+
 LOSSY_BLACK = 12
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One clip under one corruption. clip: number, which pairs models. case: its label."""
+    """One clip under one corruption. number: pairs models. case: its label. regions: of `REGIONS`
+    those that its files tell."""
 
     number: int
     case: str
     source: Clip
     indices: tuple[int, ...]
     corruption: Corruption = dataclasses.field(default_factory=Corruption)
+    regions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +108,17 @@ class EvalConfig:
 def dancer_scenes(config: EvalConfig, conditions: Sequence[str]) -> list[Scene]:
     """Held-out people in held-out dances; `robust` adds each condition at each strength.
 
-    The reference is the first frame; the frames that follow it are compared.
+    The reference is the first frame; the frames that follow it are compared. A dance belongs to its
+    number and its length: other `frames` or `stride` are other dances.
+    Raises `UserError` for a case of `config.cases` that is wrong in none of `conditions`.
     """
     indices = tuple(range(config.stride, (config.frames + 1) * config.stride, config.stride))
     cases = config.cases or _all_cases(config)
     corruptions = {case: corruption_of(case, config.seed) for case in cases}
     seen = [case for case in cases if case == TRUE or case.split(" ")[0] in conditions]
+    if config.cases and (unseen := [case for case in cases if case not in seen]):
+        known = ", ".join(conditions)
+        raise UserError(f"cases: expected conditions of the models, {known}, found {unseen[0]!r}")
     scenes = []
     for number in range(config.clips):
         who, dance = split_seeds(config.split, number)
@@ -148,13 +159,25 @@ def corruption_of(case: str, seed: int) -> Corruption:
     )
 
 
+def open_folder(data: str, conditions: Sequence[str]) -> FileSource:
+    """Clips of an official folder with `conditions`, and those that regions need where it has them.
+
+    So every model is measured in the same regions, whatever it takes.
+    Raises `UserError` for anything else, and where one of `conditions` is missing.
+    """
+    root = video_root(data, "test")
+    if root is None:
+        raise UserError(f"{data}: expected a folder with video/ or test/video/, found none")
+    there = {name for name in REGIONS.values() if (root / name).is_dir()} | {*conditions}
+    return FileSource(tuple(read_video_folder(root, [c for c in CONDITIONS if c in there])))
+
+
 def file_scenes(config: EvalConfig, data: str, conditions: Sequence[str]) -> list[Scene]:
     """Clips of an official folder, from their first frame on, which is also the reference.
 
-    Raises `UserError` when there are none, and for one that is too short.
+    Raises `UserError` as `open_folder`, and for a clip that is too short.
     """
-    known = tuple(name for name in CONDITIONS if name in conditions)
-    source = open_raw(data, DataConfig(sources=(data,), split="test", conditions=known))
+    source = open_folder(data, conditions)
     indices = tuple(range(0, config.frames * config.stride, config.stride))
     scenes = []
     for number in range(min(config.clips, len(source))):
@@ -164,7 +187,8 @@ def file_scenes(config: EvalConfig, data: str, conditions: Sequence[str]) -> lis
                 f"{data}: {clip.name}: expected at least {indices[-1] + 1} frames, "
                 f"found {clip.length()}"
             )
-        scenes.append(Scene(number, TRUE, clip, indices))
+        regions = tuple(name for name, shown in REGIONS.items() if shown in clip.streams)
+        scenes.append(Scene(number, TRUE, clip, indices, regions=regions))
     return scenes
 
 
@@ -173,7 +197,7 @@ def _pictures(scene: Scene, name: str, size: tuple[int, int], sizes: dict) -> li
     return [crop_resize(picture, size) for picture in drawn]
 
 
-def scene_truth(scene: Scene, size: tuple[int, int], conditions: Sequence[str]) -> Truth:
+def scene_truth(scene: Scene, size: tuple[int, int]) -> Truth:
     """What the video should be, and the regions to measure in.
 
     Regions are exact for dancers; of files, the character as SMPL-CS shows it and hands as HaMeR.
@@ -186,10 +210,9 @@ def scene_truth(scene: Scene, size: tuple[int, int], conditions: Sequence[str]) 
         masks = {name: np.stack([mask[name] for mask in found]) for name in found[0]}
         return Truth(frames, bytes_[0], masks)
     masks, whole = {}, dict.fromkeys(scene.indices, size)
-    for region, name in (("person", "smpl"), ("hands", "hamer")):
-        if name in conditions:
-            drawn = np.stack(_pictures(scene, name, size, whole))
-            masks[region] = drawn_masks((drawn * 255).astype(np.uint8), LOSSY_BLACK)
+    for region in scene.regions:
+        drawn = np.stack(_pictures(scene, REGIONS[region], size, whole))
+        masks[region] = drawn_masks((drawn * 255).astype(np.uint8), LOSSY_BLACK)
     return Truth(frames, bytes_[0], masks)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from realisdance_jax.data.video_io import VideoWriter
 from realisdance_jax.evaluation.compare import Results, side_by_side
 from realisdance_jax.evaluation.meanings import explained, meaning
-from realisdance_jax.evaluation.measure import compare, summarise
+from realisdance_jax.evaluation.measure import compare, corrupted, summarise
 from realisdance_jax.poses import report
 from realisdance_jax.utils.files import atomic_output
 
@@ -31,6 +31,7 @@ def make_record(
         "settings": settings,
         "summary": summarise(results.rows, seed),
         "differences": compare(results.rows, models, seed),
+        "corrupted": corrupted(results.rows, seed),
         "sets": results.sets,
         "rows": [dataclasses.asdict(row) for row in results.rows],
     }
@@ -67,7 +68,11 @@ def make_page(results: Results, record: dict[str, Any]) -> str:
         head = ("model", "distance", "value", "better", "samples")
         sections.append(("Distances between sets", report.table(head, rows)))
     if record["differences"]:
-        sections.append(("First model less the others", _differences(record["differences"])))
+        content = _differences(record["differences"], "theirs", "against")
+        sections.append(("First model less the others", content))
+    if record["corrupted"]:
+        content = report.folded("all", _differences(record["corrupted"], "model", "model"))
+        sections.append(("Wrong poses less true ones", content))
     if curves := _curves(record["summary"]):
         sections.append(("Under corruption", curves))
     films = "".join(_film(title, videos) for title, videos in results.videos.items())
@@ -78,6 +83,8 @@ def make_page(results: Results, record: dict[str, Any]) -> str:
 
 
 def _number(entry: dict[str, Any]) -> str:
+    if entry["low"] is None:
+        return f"{entry['mean']:.4g}"
     return f"{entry['mean']:.4g} ({entry['low']:.4g} to {entry['high']:.4g})"
 
 
@@ -98,16 +105,16 @@ def _means(summary: list[dict[str, Any]]) -> str:
     return "".join(parts)
 
 
-def _differences(found: list[dict[str, Any]]) -> str:
+def _differences(found: list[dict[str, Any]], model: str, title: str) -> str:
     rows = [
         (
-            *(e["theirs"], e["case"], e["metric"], meaning(e["metric"]).better, _number(e)),
+            *(e[model], e["case"], e["metric"], meaning(e["metric"]).better, _number(e)),
             *("yes" if e["clear"] else "no", e["n"]),
         )
         for e in found
     ]
     interval = "mean (95 % interval)"
-    head = ("against", "case", "metric", "better", interval, "excludes zero", "clips")
+    head = (title, "case", "metric", "better", interval, "excludes zero", "clips")
     return report.table(head, rows)
 
 

@@ -7,10 +7,16 @@ import numpy as np
 from realisdance_jax.metrics.states import bootstrap_interval
 from realisdance_jax.shapes import Float, typechecked
 
+FEWEST = 6
+"""Videos of which an interval can be clear; of fewer, resampling says little about others."""
+
 
 @dataclass(frozen=True)
 class Difference:
-    """mean of ours - theirs over videos, low and high: its interval, count: of videos."""
+    """mean of ours - theirs over videos, low and high: its interval, NaN for a single one.
+
+    count: of videos.
+    """
 
     mean: float
     low: float
@@ -19,8 +25,8 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval excludes zero, and there are enough videos to say so."""
+        return self.count >= FEWEST and (self.low > 0 or self.high < 0)
 
 
 @typechecked

@@ -40,11 +40,13 @@ def bootstrap_interval(
     """Percentile interval of the mean of `values`, one per video, under resampling of videos.
 
     Paired comparisons pass differences of two models on the same videos. Equal seeds, equal
-    intervals.
+    intervals. NaN for a single value, which says nothing about others.
     Raises `ValueError` for no values.
     """
     if not len(values):
         raise ValueError("expected at least one value, found none")
+    if len(values) == 1:
+        return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(values), (rounds, len(values)))
     tails = (50 * (1 - level), 50 * (1 + level))

@@ -39,8 +39,8 @@ class PartConfig:
     differences between neighbouring pixels, beside the mean absolute error. hands: how much more
     errors count where HaMeR shows a hand. crop: side of the square of each picture that the VAE
     learns from, another one in every step; 0 is all of it. temperature: of the contrast between
-    people. noise: largest deviation of noise on scaled latents where the decoder alone learns, as
-    those that are sampled are not exact either.
+    people. noise: largest deviation of noise on scaled latents where the decoder alone learns, see
+    `expected_latents`, as those that are sampled are not exact either.
     Raises `UserError` for a value out of range.
     """
 
@@ -55,7 +55,7 @@ class PartConfig:
     hands: float = 3.0
     crop: int = 0
     temperature: float = 0.1
-    noise: float = 0.3
+    noise: float = 0.8
     save_every: int = 500
     log_every: int = 50
 
@@ -111,9 +111,16 @@ def decoder_loss(
     weights: Float[Array, "b H W"],
     noise: Float[Array, "b h w c"],
 ) -> tuple[Array, dict[str, Array]]:
-    """The same error of pictures decoded from their scaled latents with `noise`."""
-    latents = vae.encode(params, pictures) + noise
+    """The same error of pictures decoded from scaled latents that `noise` made unsure."""
+    latents = expected_latents(vae.encode(params, pictures), noise)
     return picture_error(vae.decode(params, latents) - pictures, weights, config.edges)
+
+
+def expected_latents(latents: Float[Array, "b h w c"], noise: Float[Array, "b h w c"]) -> Array:
+    """The mean of normal latents (0, 1) given `latents + noise`, by the variance of each example's
+    noise: what a model that is unsure predicts lies nearer to 0 than the truth."""
+    variance = jnp.mean(jnp.square(noise), axis=(1, 2, 3), keepdims=True)
+    return (latents + noise) / (1 + variance)
 
 
 def picture_error(

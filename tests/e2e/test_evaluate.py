@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from realisdance_jax.evaluation.compare import COPY
 from realisdance_jax.evaluation.journal import JOURNAL
 from realisdance_jax.sampling.sampler import sample_clip
 from tests.commands import run_program
+from tests.data.folders import write_folder
 from tests.e2e.conftest import SMALL
 
 SMALLEST = ("--size", "64x48", "--clips", 2, "--frames", 3, "--steps", 2, "--window", 3)
@@ -101,13 +103,42 @@ def test_a_stopped_evaluation_goes_on(weights, tmp_path, monkeypatch, capfd):
     assert json.loads((out / "results.json").read_text()) == once
 
 
+def test_files_are_measured_in_the_same_regions_whatever_a_model_takes(
+    weights, baseline, tmp_path, monkeypatch, capfd
+):
+    folder = write_folder(tmp_path / "data", 1, size=(64, 48))
+    models = ("--weights", f"ours={weights}", baseline)
+    options = ("--protocol", "disco", "--pixels-only", "--data", folder, *SMALLEST, "--show", 1)
+    ended = call(monkeypatch, capfd, *options, *models, "--out", tmp_path / "out")
+    assert ended.code == 0, ended
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    metrics = {row["model"]: set(row["metrics"]) for row in found["rows"]}
+    regions = {"psnr_person", "psnr_hands", "ssim_hands", "jitter_person", "disco_l1"}
+    assert all(regions <= names for names in metrics.values())
+    assert set(metrics) == {"ours", "anyone", COPY}
+    assert regions <= {entry["metric"] for entry in found["differences"]}
+    assert not any(entry["clear"] for entry in found["differences"])
+
+    for name in ("hamer", "smpl"):
+        shutil.rmtree(folder / name)
+    ended = call(monkeypatch, capfd, *options, "--weights", baseline, "--out", tmp_path / "alone")
+    assert ended.code == 0, ended
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         (("--protocol", "dancer", "--data", "x"), "expected no --data, found x"),
+        (("--protocol", "dancer", "--strengths", "0.3"), "expected no --strengths, found it"),
+        (("--protocol", "dancer", "--pixels-only"), "expected no --pixels-only, found it"),
+        (
+            ("--protocol", "robust", "--cases", "true", "--kinds", "jitter"),
+            "--protocol robust with --cases: expected no --kinds, found it",
+        ),
+        (("--protocol", "dancer", "--seed", 2**32 - 1), "seed: expected"),
         (("--protocol", "disco"), "expected --data FOLDER, found none"),
         (("--protocol", "disco", "--data", "x"), "--metric-weights FOLDER or --pixels-only"),
-        (("--protocol", "dancer", "--strengths", "much"), "--strengths: expected numbers"),
+        (("--protocol", "robust", "--strengths", "much"), "--strengths: expected numbers"),
         (("--protocol", "robust", "--kinds", "all,jiter"), "kinds: expected some of all, blank"),
         (("--protocol", "dancer", "--frames", "2"), "frames: expected at least 3"),
         (("--protocol", "dancer", "--stride", "0"), "stride: expected at least 1, found 0"),

@@ -1,6 +1,7 @@
 """Scenes, their truth and inputs, and the numbers made of them."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from realisdance_jax.evaluation.measure import (
     Networks,
     Row,
     compare,
+    corrupted,
     gate_metrics,
     pixel_metrics,
     set_distances,
@@ -58,8 +60,8 @@ def test_chosen_cases_are_those_of_all():
     scenes = dancer_scenes(dataclasses.replace(ROBUST, cases=chosen), ALL)
     assert [scene.case for scene in scenes] == list(chosen)
     assert [scene.corruption for scene in scenes] == [known[case].corruption for case in chosen]
-    seen = dancer_scenes(dataclasses.replace(ROBUST, cases=chosen), ("dwpose",))
-    assert [scene.case for scene in seen] == ["true", "dwpose jitter 1"]
+    with pytest.raises(UserError, match="cases: expected conditions of the models, dwpose, found"):
+        dancer_scenes(dataclasses.replace(ROBUST, cases=chosen), ("dwpose",))
 
 
 def test_corruption_changes_one_condition_and_no_truth():
@@ -71,8 +73,8 @@ def test_corruption_changes_one_condition_and_no_truth():
     assert x.shape == (4, *SIZE, 9)
     assert (x[..., :3] != y[..., :3]).any(axis=(1, 2, 3)).all()
     np.testing.assert_array_equal(x[..., 3:], y[..., 3:])
-    truth = scene_truth(wrong, SIZE, ALL)
-    np.testing.assert_array_equal(truth.frames, scene_truth(true, SIZE, ALL).frames)
+    truth = scene_truth(wrong, SIZE)
+    np.testing.assert_array_equal(truth.frames, scene_truth(true, SIZE).frames)
     assert set(truth.masks) == {"person", "hands", "face"}
     assert (truth.masks["hands"] <= truth.masks["person"]).mean() > 0.99
 
@@ -83,7 +85,7 @@ def test_hands_of_the_truth_are_right_and_those_of_other_renders_wrong():
     hands = scene_hands(true)
     assert hands
     assert scene_hands(wrong) is None
-    truth = scene_truth(true, config.size, ()).frames
+    truth = scene_truth(true, config.size).frames
     assert gesture_metrics(truth, hands) == {"gesture_right": 1.0}
     assert gesture_metrics(truth // 2 + 40, hands)["gesture_right"] > 0.5
     other = truth.copy()
@@ -95,7 +97,7 @@ def test_hands_of_the_truth_are_right_and_those_of_other_renders_wrong():
 
 
 def test_the_truth_itself_is_perfect_and_errors_stay_in_their_region():
-    truth = scene_truth(dancer_scenes(ROBUST, ALL)[0], SIZE, ALL)
+    truth = scene_truth(dancer_scenes(ROBUST, ALL)[0], SIZE)
     perfect = pixel_metrics(truth.frames, truth, "disco")
     assert perfect["psnr"] == perfect["psnr_hands"] == CEILING
     assert perfect["ssim"] == pytest.approx(1)
@@ -112,27 +114,50 @@ def test_clips_of_a_folder(tmp_path):
     config = EvalConfig("disco", clips=5, frames=3, stride=1, size=SIZE)
     scenes = file_scenes(config, str(folder), ALL)
     assert [scene.number for scene in scenes] == [0, 1]
-    truth = scene_truth(scenes[0], SIZE, ALL)
+    truth = scene_truth(scenes[0], SIZE)
     np.testing.assert_array_equal(truth.frames[0], truth.reference)
     assert set(truth.masks) == {"person", "hands"}
+    (alone, _) = file_scenes(config, str(folder), ("dwpose",))
+    for name, mask in scene_truth(alone, SIZE).masks.items():
+        np.testing.assert_array_equal(mask, truth.masks[name])
     inputs = scene_inputs(scenes[0], SIZE, ("dwpose",))
     assert np.stack(list(inputs.conditions)).shape == (3, *SIZE, 3)
     with pytest.raises(UserError, match="expected at least 301 frames"):
         file_scenes(dataclasses.replace(config, stride=150), str(folder), ALL)
+    shutil.rmtree(folder / "hamer")
+    (fewer, _) = file_scenes(config, str(folder), ("dwpose", "smpl"))
+    assert set(scene_truth(fewer, SIZE).masks) == {"person"}
+    with pytest.raises(UserError, match="hamer: expected hamer of 2 clips"):
+        file_scenes(config, str(folder), ALL)
+    with pytest.raises(UserError, match="expected a folder with video/"):
+        file_scenes(config, str(folder / "smpl"), ALL)
 
 
 def test_summaries_and_differences_pair_clips():
     rows = [
         Row(model, "true", clip, {"psnr": 10.0 * clip + better, "gate": float("nan")})
         for model, better in (("ours", 2.0), ("base", 0.0))
-        for clip in range(4)
+        for clip in range(7)
     ]
     (ours, base) = summarise(rows, 0)
-    assert (ours["mean"], base["mean"], ours["n"]) == (17.0, 15.0, 4)
-    assert ours["low"] < 17 < ours["high"]
-    (found,) = compare(rows[:7], ["ours", "base"], 0)
-    assert (found["mean"], found["low"], found["high"], found["n"]) == (2.0, 2.0, 2.0, 3)
+    assert (ours["mean"], base["mean"], ours["n"]) == (32.0, 30.0, 7)
+    assert ours["low"] < 32 < ours["high"]
+    (found,) = compare(rows[:-1], ["ours", "base"], 0)
+    assert (found["mean"], found["low"], found["high"], found["n"]) == (2.0, 2.0, 2.0, 6)
     assert found["clear"]
+    (few,) = compare(rows[:-2], ["ours", "base"], 0)
+    assert (few["mean"], few["n"], few["clear"]) == (2.0, 5, False)
+
+
+def test_wrong_poses_are_held_against_true_ones_of_the_same_clip():
+    rows = [
+        Row("ours", case, clip, {"psnr": 10.0 * clip + better})
+        for case, better in (("smpl 0.5", 0.0), ("true", 3.0))
+        for clip in range(6)
+    ]
+    (found,) = corrupted([*rows, Row("copy", "true", 0, {"psnr": 1.0})], 0)
+    assert (found["model"], found["case"], found["metric"]) == ("ours", "smpl 0.5", "psnr")
+    assert (found["mean"], found["high"], found["n"], found["clear"]) == (-3.0, -3.0, 6, True)
 
 
 def test_gates_on_wrong_frames_apart():
@@ -154,7 +179,7 @@ def test_networks_of_published_metrics():
         lambda clips: np.asarray(clips)[:, :, ::100, ::100].mean(axis=1).reshape(len(clips), -1),
     )
     config = dataclasses.replace(ROBUST, protocol="dancer", frames=17, stride=1)
-    truth = scene_truth(dancer_scenes(config, ALL)[0], SIZE, ALL)
+    truth = scene_truth(dancer_scenes(config, ALL)[0], SIZE)
     distances = networks.distances(255 - truth.frames, truth)
     assert distances["lpips"] == pytest.approx(2 * distances["lpips_disco"])
     true = networks.features(truth.frames)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from realisdance_jax.metrics.paired import paired_difference
+from realisdance_jax.metrics.paired import FEWEST, paired_difference
 
 
 def test_what_all_videos_share_does_not_widen_the_interval():
@@ -24,10 +24,18 @@ def test_equal_models_do_not_differ_clearly():
     assert not found.clear
 
 
+@pytest.mark.parametrize(("videos", "clear"), [(FEWEST - 1, False), (FEWEST, True)])
+def test_a_few_videos_of_one_sign_are_not_clear(videos, clear):
+    found = paired_difference(np.full(videos, 2.0), np.ones(videos), seed=0)
+    assert (found.low, found.high, found.clear) == (1.0, 1.0, clear)
+
+
 def test_videos_without_a_number_are_left_out():
     a, b = np.array([1.0, np.nan, 3.0, np.inf]), np.array([0.0, 1.0, np.nan, 1.0])
     found = paired_difference(a, b, seed=0)
     assert (found.mean, found.count) == (1.0, 1)
+    assert np.isnan([found.low, found.high]).all()
+    assert not found.clear
     none = paired_difference(np.array([np.nan]), np.array([1.0]), seed=0)
     assert none.count == 0
     assert not none.clear

@@ -25,6 +25,7 @@ def test_interval_covers_the_mean_and_narrows_with_more_videos():
     low, high = bootstrap_interval(few, seed=1)
     assert low < few.mean() < high
     assert (low, high) == bootstrap_interval(few, seed=1)
+    assert np.isnan(bootstrap_interval(few[:1], seed=1)).all()
     tight = bootstrap_interval(many, seed=1)
     assert 0.08 < tight[1] - tight[0] < 0.12 < high - low  # 2 * 1.96 / sqrt(1600)
 

@@ -19,6 +19,7 @@ from realisdance_jax.training.parts import (
     PartConfig,
     contrast,
     encoder_picture,
+    expected_latents,
     latent_statistics,
     make_part_step,
     normalised,
@@ -217,6 +218,18 @@ def test_pictures_and_weights_are_cropped_alike(small, monkeypatch):
     step = make_part_step("vae", VAE(small.model.vae), config, optimizer, 0)
     told = jax.jit(step)(state, batch)[1]
     assert (float(told["off"]), float(told["hands"])) == (0, 1 + PARTS.hands)
+
+
+def test_unsure_latents_are_their_own_best_guess():
+    """Regressing the truth on them gives slope 1 at any strength; without noise they are exact."""
+    keys = jax.random.split(jax.random.key(3))
+    true, normal = (jax.random.normal(key, (3, 64, 64, 4)) for key in keys)
+    strengths = jnp.array([0.0, 0.5, 1.0])[:, None, None, None]
+    seen = expected_latents(true, strengths * normal)
+    np.testing.assert_array_equal(seen[0], true[0])
+    slopes = (seen * true).mean(axis=(1, 2, 3)) / jnp.square(seen).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(slopes, 1, atol=0.03)
+    assert float(jnp.square(seen[2] - true[2]).mean()) == pytest.approx(0.5, abs=0.03)
 
 
 def test_squares_lie_inside_and_reach_every_edge():
