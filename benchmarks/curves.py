@@ -5,6 +5,7 @@ command below. Drawn with OpenCV: what the results folder needs and no more.
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -116,8 +117,8 @@ def recorded_devices(folders: Sequence[Path]) -> dict[str, str]:
     total: dict[tuple[str, str], float] = defaultdict(float)
     for path in (folder / "times.tsv" for folder in folders):
         for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
-            name, seconds, device = line.split("\t")
-            total[name, device] += float(seconds)
+            if entry := re.fullmatch(r"([^\t]+)\t([0-9.]+)\t([^\t]+)", line):
+                total[entry[1], entry[3]] += float(entry[2])
     found: dict[str, str] = {}
     for (name, device), seconds in total.items():
         words = f"{device}, {seconds / 60:.0f} min"
@@ -129,7 +130,12 @@ def draw_stage(
     out: Path, stage: str, runs: dict[str, tuple[int, Scalars]], devices: dict[str, str], words: str
 ) -> Path:
     """`training_STAGE.png`: the loss of every run of a stage."""
-    curves = {name: smoothed(scalars["loss"]) for name, (_, scalars) in runs.items()}
+    losses = {name: scalars["loss"] for name, (_, scalars) in runs.items()}
+    curves = {
+        name: smoothed(loss) for name, loss in losses.items() if np.isfinite([*loss.values()]).any()
+    }
+    if not curves:
+        raise UserError(f"{stage}: expected losses, found none in {', '.join(runs)}")
     lines = [
         f"{name}: seed {seed}, {devices.get(name) or 'device not recorded'}"
         for name, (seed, _) in runs.items()

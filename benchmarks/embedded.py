@@ -5,10 +5,12 @@ same call again goes on where it was stopped. Times of the steps are added to OU
 """
 
 import os
+import re
 import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,6 +149,17 @@ def make_steps(budget: Budget, ablations: bool) -> list[Step]:
     return [*steps, *_runs(budget, ablations)]
 
 
+def left_to_do(steps: list[Step], done: set[str], wanted: Collection[str]) -> list[Step]:
+    """Those behind the steps `wanted` that are not `done`, and what they need, in order."""
+    kept: list[Step] = []
+    for step in reversed(steps):
+        result = re.compile(rf"OUT/{re.escape(step.name)}\b")
+        used = any(result.search(word) for later in kept for word in later.words)
+        if step.name not in done and (used or step.name in wanted):
+            kept.insert(0, step)
+    return kept
+
+
 def _runs(budget: Budget, ablations: bool) -> list[Step]:
     """Both stages of ours, the baseline and the ablations."""
     tail, whole, steps = budget.tail, "decoder/weights", []
@@ -244,8 +257,8 @@ def main() -> None:
     budget = BUDGETS[options.budget]
     there = {name: file for name, file in SHIPPED.items() if file.is_file()}
     done = begin_with(there if options.shipped else {}, out)
-    steps = [step for step in make_steps(budget, options.ablations) if step.name not in done]
-    run_steps(steps, out, devices)
+    steps = make_steps(budget, options.ablations)
+    run_steps(left_to_do(steps, done, ("ours", "base", *ABLATIONS)), out, devices)
     pack(out)
 
 

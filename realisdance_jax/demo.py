@@ -29,7 +29,7 @@ from realisdance_jax.sampling.targets import check_folder
 from realisdance_jax.shapes import Bool, UInt8
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.compilation import keep_compiled
-from realisdance_jax.utils.errors import exit_on_user_error
+from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
 EMBEDDED = Path(__file__).parent / "embedded"
 SHIPPED = {"ours": EMBEDDED / "ours.npz", "baseline": EMBEDDED / "base.npz"}
@@ -167,6 +167,8 @@ def run(options: argparse.Namespace, models: dict[str, Path]) -> Sequence[Path]:
         windows="blend",
     )
     true, wrong = (make_scene(options.dance, options.frames, x) for x in (Corruption(), WRONG))
+    if "ours" not in models:
+        raise UserError(f"{SHIPPED['ours']}: expected the embedded weights, found no such file")
     picture = None if options.ref is None else read_image(options.ref)
     check_folder(options.out)
     if picture is not None and (note := misfit(picture)):

@@ -15,10 +15,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from realisdance_jax.checkpoints.variables import abstract_component
+from realisdance_jax.checkpoints.variables import ALL_COMPONENTS, abstract_component
 from realisdance_jax.checkpoints.weights import (
     Manifest,
     load_component,
+    manifest_of,
     read_manifest,
     save_component,
     write_manifest,
@@ -26,7 +27,7 @@ from realisdance_jax.checkpoints.weights import (
 from realisdance_jax.models.motion import sinusoid_table
 from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.files import atomic_output
-from realisdance_jax.utils.records import from_json, to_json
+from realisdance_jax.utils.records import to_json
 from realisdance_jax.utils.tree import flatten, unflatten
 
 MANIFEST, TABLE = "manifest", "/pe"
@@ -62,16 +63,20 @@ def unpack_weights(file: Path, folder: Path) -> Manifest:
     """
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            manifest = from_json(Manifest, json.loads(bytes(arrays[MANIFEST])), str(file))
+            told = json.loads(bytes(arrays[MANIFEST]))
             flat = {name: arrays[name] for name in arrays.files if name != MANIFEST}
     except DAMAGED as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{file}: expected packed weights, found {reason}") from None
+    manifest = manifest_of(told, str(file))
+    if flat.keys() != manifest.components.keys() or not flat.keys() <= set(ALL_COMPONENTS):
+        expected = f"some of {', '.join(ALL_COMPONENTS)}, as its manifest says"
+        raise UserError(f"{file}: expected {expected}, found {', '.join(sorted(flat)) or 'none'}")
     hashes = {}
     with atomic_output(folder) as draft:
         draft.mkdir()
         for name in manifest.components:
-            variables = _whole(file, name, manifest, flat.get(name, np.zeros(0)))
+            variables = _whole(file, name, manifest, flat[name])
             hashes[name] = save_component(draft, name, variables)
         return write_manifest(draft, dataclasses.replace(manifest, components=hashes))
 
@@ -80,8 +85,12 @@ def _whole(file: Path, component: str, manifest: Manifest, values: np.ndarray) -
     """Variables of one component in float32, with their tables."""
     leaves = flatten(abstract_component(manifest.model, component))
     sizes = {p: math.prod(x.shape) for p, x in sorted(leaves.items()) if not p.endswith(TABLE)}
+    if values.dtype != np.float16:
+        raise UserError(f"{file}: {component}: expected half precision, found {values.dtype}")
     if values.shape != (expected := (sum(sizes.values()),)):
         raise UserError(f"{file}: {component}: expected {expected[0]} values, found {values.size}")
+    if not np.isfinite(values).all():
+        raise UserError(f"{file}: {component}: expected finite values, found others")
     pieces = np.split(values, np.cumsum(list(sizes.values()))[:-1])
     found = {
         path: jnp.asarray(piece.reshape(leaves[path].shape), jnp.float32)

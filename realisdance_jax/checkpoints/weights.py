@@ -111,14 +111,19 @@ def read_manifest(folder: str | Path) -> Manifest:
         data = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected JSON, found {error}") from None
+    return manifest_of(data, str(path))
+
+
+def manifest_of(data: Any, where: str) -> Manifest:
+    """What was read of `where`, checked as `read_manifest` says."""
     found = data.get("format") if isinstance(data, Mapping) else None
     if found != FORMAT:
-        raise UserError(f"{path}: expected format {FORMAT}, found {found!r}")
+        raise UserError(f"{where}: expected format {FORMAT}, found {found!r}")
     try:
-        manifest = from_json(Manifest, data, str(path))
+        manifest = from_json(Manifest, data, where)
     except ZeroDivisionError:
-        raise UserError(f"{path}: expected sizes of at least 1, found 0") from None
-    check_sizes(manifest.model, str(path))
+        raise UserError(f"{where}: expected sizes of at least 1, found 0") from None
+    check_sizes(manifest.model, where)
     return manifest
 
 

@@ -25,6 +25,8 @@ from realisdance_jax.checkpoints.weights import (
     save_component,
     write_manifest,
 )
+from realisdance_jax.data.cached import CachedSource
+from realisdance_jax.data.catalogue import open_sources
 from realisdance_jax.data.config import DataConfig
 from realisdance_jax.data.pipeline import Batches, make_batches
 from realisdance_jax.models.dinov2 import DinoV2
@@ -79,9 +81,10 @@ def train_parts(
     for part in parts:
         check_batch(mesh, config.batch(part), 1)
     _check_crop(recipe, config)
+    given = None if init is None else _given(recipe, init)
+    _check_data(recipe, config)
     _check_settings(folder, recipe, config, init)
     if not is_weights_folder(folder / BASE):
-        given = None if init is None else _given(recipe, init)
         _write(folder / BASE, recipe, given or {part: _fresh(recipe, part) for part in PARTS})
     trained: dict[Part, dict]
     trained = {part: _train(part, recipe, config, folder, mesh) for part in parts}
@@ -121,7 +124,7 @@ def _write(folder: Path, recipe: Recipe, parts: Mapping[Part, dict]) -> None:
 def _check_settings(folder: Path, recipe: Recipe, config: PartConfig, init: Path | None) -> None:
     """Compare with what the folder was begun with, or write it."""
     data = {"sources": recipe.data.sources, "size": recipe.data.size}
-    data |= {"decoder_only": init is not None}
+    data |= {"decoder_of": None if init is None else read_manifest(init).weight_hash}
     model = {"dino": to_json(recipe.model.dino), "vae": to_json(recipe.model.vae)}
     ours = json.loads(json.dumps({**to_json(config), **data, **model, "seed": recipe.seed}))
     path = folder / SETTINGS
@@ -151,15 +154,17 @@ def picture_data(data: DataConfig, batch: int) -> DataConfig:
     return dataclasses.replace(data, frames=1, batch=batch, conditions=hands, corruption=true)
 
 
-def _batches(recipe: Recipe, config: PartConfig, part: Part, step: int) -> Batches:
-    data = picture_data(recipe.data, config.batch(part))
-    workers = recipe.train.workers
-    batches = make_batches(data, seed=recipe.seed, start_step=step, workers=workers)
-    if batches.cached:
-        batches.close()
+def _check_data(recipe: Recipe, config: PartConfig) -> None:
+    """Raise `UserError` unless all sources have pictures."""
+    data = picture_data(recipe.data, config.vae_batch)
+    if any(isinstance(source, CachedSource) for source in open_sources(data)):
         found = ", ".join(data.sources)
         raise UserError(f"config.data.sources: expected pictures, found a cache ({found})")
-    return batches
+
+
+def _batches(recipe: Recipe, config: PartConfig, part: Part, step: int) -> Batches:
+    data = picture_data(recipe.data, config.batch(part))
+    return make_batches(data, seed=recipe.seed, start_step=step, workers=recipe.train.workers)
 
 
 def _train(part: Part, recipe: Recipe, config: PartConfig, folder: Path, mesh: Mesh) -> dict:

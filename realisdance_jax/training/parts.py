@@ -4,6 +4,7 @@ The paper takes both ready-made. Where there are none, the VAE learns to repeat 
 image encoder to know a person again in another frame.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -67,8 +68,9 @@ class PartConfig:
             raise UserError(f"image_encoder_batch: expected at least 2 people, found {people}")
         if self.crop < 0:
             raise UserError(f"crop: expected pixels, 0 for all, found {self.crop}")
-        if not self.noise >= 0:
-            raise UserError(f"noise: expected at least 0, found {self.noise}")
+        for name in ("noise", "kl", "edges", "hands", "warmup_steps"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name}: expected at least 0, found {getattr(self, name)}")
         for name in ("lr", "temperature"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: expected a positive number, found {getattr(self, name)}")

@@ -44,7 +44,7 @@ def folder(tmp_path):
         )
     (tmp_path / "parts" / "parts.json").write_text('{"seed": 3}')
     (tmp_path / "times.tsv").write_text(
-        "parts\t60\tTPU v9\nours\t6000\tTPU v9\nours\t1200\tTPU v9\n"
+        "parts\t60\tTPU v9\nours\t6000\tTPU v9\nours\t1200\tTPU v9\nbase\t8"
     )
     return tmp_path
 

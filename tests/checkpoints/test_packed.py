@@ -1,6 +1,7 @@
 """Weights in one small file: all of them, rounded once, and nothing else."""
 
 import dataclasses
+import json
 import math
 
 import jax
@@ -62,7 +63,57 @@ def test_what_is_not_packed_weights_is_refused(folder, tmp_path):
     with np.load(bad) as arrays:
         kept = {name: arrays[name] for name in arrays.files if name != "vae"}
     np.savez(bad, **kept)
-    with pytest.raises(UserError, match=r"vae: expected [0-9]+ values, found 0"):
+    with pytest.raises(UserError, match=r"as its manifest says, found clip_projector, image_enc"):
+        unpack_weights(bad, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("vae", "reason"),
+    [
+        (np.zeros(3, np.float16), r"vae: expected [0-9]+ values, found 3"),
+        (np.zeros(3, complex), "vae: expected half precision, found complex128"),
+        (np.array(["a"]), "vae: expected half precision, found <U1"),
+        (None, "vae: expected finite values, found others"),
+    ],
+)
+def test_whole_archives_of_other_arrays_are_refused(vae, reason, folder, tmp_path):
+    bad = tmp_path / "bad.npz"
+    pack_weights(folder, bad)
+    with np.load(bad) as arrays:
+        kept = {name: arrays[name] for name in arrays.files}
+    np.savez(bad, **kept | {"vae": np.full_like(kept["vae"], np.nan) if vae is None else vae})
+    with pytest.raises(UserError, match=reason):
+        unpack_weights(bad, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"format": 99}, "expected format 1, found 99"),
+        ({"components": {}}, "as its manifest says, found clip_projector"),
+        ({"components": {"vae": "", "odd": ""}}, "as its manifest says, found clip_projector"),
+        ({"norm_groups": 7}, "unet: width 8 must divide by 7 norm groups"),
+        ({"norm_groups": 0}, "expected sizes of at least 1, found 0"),
+        ({"vae": {"widths": []}}, r"vae.widths: expected at least one entry, found none"),
+    ],
+)
+def test_manifests_of_no_model_are_refused(change, reason, folder, tmp_path):
+    bad = tmp_path / "bad.npz"
+    pack_weights(folder, bad)
+    with np.load(bad) as arrays:
+        kept = {name: arrays[name] for name in arrays.files}
+    told = json.loads(bytes(kept["manifest"]))
+    if "norm_groups" in change:
+        told["model"]["unet"] |= change
+    elif "vae" in change:
+        told["model"]["vae"] |= change["vae"]
+    else:
+        told |= change
+    data = np.frombuffer(json.dumps(told).encode(), np.uint8)
+    np.savez(bad, **kept | {"manifest": data})
+    with pytest.raises(UserError, match=reason):
         unpack_weights(bad, tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

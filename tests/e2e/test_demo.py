@@ -110,6 +110,11 @@ def test_bad_options(words, reason, run, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_without_the_embedded_weights(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "MODELS", {})
+    assert "expected the embedded weights" in run("--out", tmp_path / "out").refusal
+
+
 def test_the_embedded_weights(tmp_path):
     """A whole model of the video stage in at most 12 MB."""
     file = demo.MODELS["ours"]

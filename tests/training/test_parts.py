@@ -128,7 +128,7 @@ def test_the_decoder_learns_on_and_latents_stay(run, small, tmp_path):
     )
     moved = {path for path in old if not np.array_equal(old[path], new[path])}
     assert moved == {path for path in old if path.startswith(parts.DECODER_PATHS)}
-    with pytest.raises(UserError, match="decoder_only, True, found False"):
+    with pytest.raises(UserError, match=r"decoder_of, [0-9a-f]+, found None"):
         train_parts(small, config, tmp_path / "run")
 
 
@@ -137,7 +137,15 @@ def test_a_decoder_of_another_vae_is_refused(run, small, tmp_path):
     other = dataclasses.replace(small, model=dataclasses.replace(small.model, vae=vae))
     with pytest.raises(UserError, match="expected vae"):
         train_parts(other, PARTS, tmp_path / "run", jax.devices()[:1], run / "weights")
-    assert not (tmp_path / "run" / "base").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_begun_without_pictures_or_weights(small, tmp_path):
+    data = dataclasses.replace(small.data, sources=(str(tmp_path / "none"),))
+    for given, init in ((dataclasses.replace(small, data=data), None), (small, tmp_path)):
+        with pytest.raises(UserError, match="expected"):
+            train_parts(given, PARTS, tmp_path / "run", jax.devices()[:1], init)
+        assert not (tmp_path / "run").exists()
 
 
 def test_the_same_call_again_does_nothing_and_another_is_refused(run, small):
@@ -184,6 +192,8 @@ def test_pictures_for_the_encoder_are_normalised_as_in_the_data():
         ({"lr": 0.0}, "lr"),
         ({"crop": -8}, "crop: expected pixels"),
         ({"noise": -0.1}, "noise: expected at least 0"),
+        ({"hands": -1.0}, "hands: expected at least 0"),
+        ({"kl": float("nan")}, "kl: expected at least 0"),
     ],
 )
 def test_bad_settings_are_refused(change, reason):
