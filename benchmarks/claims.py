@@ -127,6 +127,27 @@ def make_levels(values: Values, models: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+KEPT = ("psnr_person", "psnr_hands", "psnr_face", "ssim_hands", "jitter_person", "gate_", "wrong_")
+"""Of the metrics, what `make_numbers` keeps."""
+
+
+def make_numbers(records: Sequence[dict]) -> dict:
+    """What the tables are made of: settings, and by model, case and metric a number per clip."""
+    first = records[0]["settings"]
+    found: dict = {"settings": {k: v for k, v in first.items() if k not in OWN}, "weights": {}}
+    for record in records:
+        values, weights = values_of([record]), record["settings"]["weights"]
+        found["weights"] |= weights
+        every = {(r["model"], r["case"], n) for r in record["rows"] for n in r["metrics"]}
+        for model, case, name in sorted(every):
+            if model in weights and name.startswith(KEPT):
+                numbers = [
+                    float(f"{x:.5g}") if np.isfinite(x) else None for x in values(model, case, name)
+                ]
+                found.setdefault(model, {}).setdefault(case, {})[name] = numbers
+    return found
+
+
 def make_report(records: Sequence[dict]) -> str:
     """Both tables."""
     values = values_of(records)

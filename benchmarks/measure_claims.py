@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from benchmarks.claims import make_report, read_records
+from benchmarks.claims import make_numbers, make_report, read_records
 from benchmarks.embedded import ROOT, SHIPPED
 from realisdance_jax.checkpoints.export import last_step, weights_of
 from realisdance_jax.checkpoints.packed import unpack_weights
@@ -121,7 +121,11 @@ def measure(model: str, weights: Path, out: Path) -> Path:
 def main() -> None:
     parser = Parser(prog="benchmarks.measure_claims", description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "embedded", help="the runs")
-    parser.add_argument("--table", type=Path, help="Markdown file; printed in any case")
+    parser.add_argument(
+        "--table",
+        type=Path,
+        help="Markdown file, numbers per clip beside it as .json; printed in any case",
+    )
     options = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")  # leave an accelerator to the commands
     out = options.out.absolute()
@@ -134,11 +138,14 @@ def main() -> None:
     there = {model: folder for model, folder in folders.items() if folder is not None}
     if not there:
         raise UserError(f"{out}: expected trained models, found none (make embedded)")
-    report = make_report(read_records([measure(m, folder, out) for m, folder in there.items()]))
+    records = read_records([measure(m, folder, out) for m, folder in there.items()])
+    report = make_report(records)
     print(report, end="")
     if options.table:
-        with atomic_output(options.table) as partial:
-            partial.write_text(report, "utf-8")
+        numbers = json.dumps(make_numbers(records), indent=0).replace(",\n", ", ") + "\n"
+        for path, text in ((options.table, report), (options.table.with_suffix(".json"), numbers)):
+            with atomic_output(path) as partial:
+                partial.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from benchmarks import measure_claims
-from benchmarks.claims import make_claims, make_report, make_table, read_records, values_of
+from benchmarks.claims import (
+    make_claims,
+    make_numbers,
+    make_report,
+    make_table,
+    read_records,
+    values_of,
+)
 from benchmarks.embedded import BUDGETS, command, make_steps
 from benchmarks.measure_claims import MEASUREMENTS, is_measured, settings_of, weights_for
 from realisdance_jax.config import ABLATIONS
@@ -69,6 +76,21 @@ def test_what_was_not_measured_or_on_too_few_clips_says_so():
     nothing = verdicts(record({"ours": 1.0}))
     assert nothing["PSNR of the character above no_shuffle's"] == "not measured"
     assert nothing[gates] == "pass"
+
+
+def test_numbers_per_clip_are_what_the_table_is_made_of():
+    """Of each model in its own record alone; a clip without a number has its place."""
+    ours, base = (record({name: 1.0, "copy": 2.0}, clips=3) for name in ("ours", "base"))
+    ours["settings"] = SETTINGS | {"weights": {"ours": "a"}}
+    base["settings"] = SETTINGS | {"weights": {"base": "b"}}
+    del ours["rows"][0]["metrics"]["psnr_person"]
+    found = make_numbers([ours, base])
+    assert set(found) == {"settings", "weights", "ours", "base"}
+    assert (found["weights"], found["settings"]["seed"]) == ({"ours": "a", "base": "b"}, 0)
+    psnr = found["ours"]["true"]["psnr_person"]
+    assert (psnr[0], len(psnr)) == (None, 3)
+    wanted = values_of([base])("base", "smpl 0.5", "gate_smpl_wrong")
+    np.testing.assert_allclose(found["base"]["smpl 0.5"]["gate_smpl_wrong"], wanted, rtol=1e-4)
 
 
 def test_results_of_other_settings_are_refused(tmp_path):
