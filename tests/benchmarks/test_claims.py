@@ -22,6 +22,7 @@ from realisdance_jax.config import ABLATIONS
 from realisdance_jax.data.config import CONDITIONS
 from realisdance_jax.evaluate import make_config, make_parser
 from realisdance_jax.evaluation.protocols import dancer_scenes
+from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.utils.errors import UserError
 
 SETTINGS = {"protocol": "robust", "seed": 0, "data": "dancer 1 test 32", "weights": {}, "clips": 32}
@@ -154,7 +155,7 @@ def test_what_is_measured_is_what_the_table_needs(tmp_path):
 
 
 def test_measurements_are_kept_while_weights_and_settings_are_the_same(tmp_path, monkeypatch):
-    known = SimpleNamespace(weight_hash="a")
+    known = SimpleNamespace(weight_hash="a", model=RealisDanceConfig())
     monkeypatch.setattr(measure_claims, "read_manifest", lambda _: known)
     words = MEASUREMENTS["base"].words("base", tmp_path, tmp_path)
     settings, results = settings_of(words, "base", tmp_path), tmp_path / "results.json"
