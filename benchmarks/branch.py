@@ -2,7 +2,8 @@
 
 So a beginning is trained once for ours and its ablations, which then learn on for the same number
 of steps each. What a variant lacks is left out, what is new in it is fresh, and of layers with a
-part for each condition its conditions' parts are taken. The pose gate is fresh in any case.
+part for each condition its conditions' parts are taken. The pose gate is fresh in any case, and so
+are the parts of conditions that are to be learned anew.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ from realisdance_jax.utils.errors import UserError, exit_on_user_error
 from realisdance_jax.utils.files import atomic_output
 from realisdance_jax.utils.tree import flatten, unflatten
 
-FRESH = f"/{GATE}/"
+FRESH, POSE_GUIDER = f"/{GATE}/", "pose_guider"
 
 CONDITION_AXES = (
     (r"/pose_guider/backbone/.*/kernel$", 3),
@@ -56,12 +57,29 @@ def branched(leaf: np.ndarray, path: str, whole: Sequence[str], kept: Sequence[s
     return leaf
 
 
-def write_branch(source: Path, target: Path, recipe: Recipe) -> None:
-    """Weights folder `target` for `recipe.model` from `source`; `UserError` where none fit."""
+def renewed(
+    leaf: np.ndarray, fresh: np.ndarray, path: str, names: Sequence[str], anew: Sequence[str]
+) -> np.ndarray:
+    """`leaf` of a model with the conditions `names`; the parts of `anew` are those of `fresh`."""
+    for pattern, axis in CONDITION_AXES:
+        if re.search(pattern, path):
+            new, old = (np.split(x, len(names), axis) for x in (fresh, leaf))
+            parts = [new[i] if name in anew else old[i] for i, name in enumerate(names)]
+            return np.concatenate(parts, axis)
+    return leaf
+
+
+def write_branch(source: Path, target: Path, recipe: Recipe, anew: Sequence[str] = ()) -> None:
+    """Weights folder `target` for `recipe.model` from `source`; `UserError` where none fit.
+
+    anew: conditions whose parts are fresh.
+    """
     manifest, model, hashes = read_manifest(source), recipe.model, {}
     whole, kept = manifest.model.pose.conditions, model.pose.conditions
     if manifest.model.motion or not set(kept) <= set(whole):
         raise UserError(f"{source}: expected image-stage weights with {kept}, found others")
+    if unknown := [name for name in anew if name not in kept]:
+        raise UserError(f"--fresh: expected some of {', '.join(kept)}, found {unknown[0]}")
     with atomic_output(target) as draft:
         draft.mkdir(parents=True)
         for name in manifest.components:
@@ -75,8 +93,12 @@ def write_branch(source: Path, target: Path, recipe: Recipe) -> None:
             if odd := [path for path in leaves if leaves[path].shape != wanted[path].shape]:
                 found = f"expected {wanted[odd[0]].shape}, found {leaves[odd[0]].shape}"
                 raise UserError(f"{source}: {odd[0]}: {found}")
-            if len(leaves) < len(wanted):
-                leaves = flatten(_fresh(recipe, name)) | leaves
+            if len(leaves) < len(wanted) or (anew and name == POSE_GUIDER):
+                fresh = flatten(_fresh(recipe, name))
+                leaves = fresh | {
+                    path: renewed(leaf, np.asarray(fresh[path]), path, kept, anew)
+                    for path, leaf in leaves.items()
+                }
             hashes[name] = save_component(draft, name, unflatten(leaves))
         write_manifest(draft, dataclasses.replace(manifest, model=model, components=hashes))
 
@@ -90,10 +112,13 @@ def main() -> None:
     parser = Parser(prog="benchmarks.branch", description=__doc__)
     parser.add_argument("--init", type=Path, required=True, help="run of the image stage")
     parser.add_argument("--variants", required=True, help="of configs/stage1.py, as dancer,no_gate")
+    anew = "conditions whose encoders are fresh, with commas"
+    parser.add_argument("--fresh", default="", metavar="NAMES", help=anew)
     parser.add_argument("--out", type=Path, required=True, help="weights folder to write")
     options = parser.parse_args()
     recipe = Recipe.of(apply_variants(base_config(1), options.variants))
-    write_branch(weights_of(options.init), options.out, recipe)
+    anew = [name for name in options.fresh.split(",") if name]
+    write_branch(weights_of(options.init), options.out, recipe, anew)
     print(f"wrote {options.out}")
 
 

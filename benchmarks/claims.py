@@ -154,6 +154,23 @@ def make_report(records: Sequence[dict]) -> str:
     return make_table(make_claims(values)) + "\n" + make_levels(values, tuple(CLIPS))
 
 
+MOST_CLIPS = 100_000
+
+
+def check_rows(rows: list) -> None:
+    """Raise `ValueError` or `TypeError` unless each has a clip's number, and numbers or null."""
+    if not rows:
+        raise ValueError("expected rows")
+    for row in rows:
+        numbers = [x for x in row["metrics"].values() if x is not None]
+        names = (row["model"], row["case"], *row["metrics"])
+        whole = isinstance(row["clip"], int) and 0 <= row["clip"] < MOST_CLIPS
+        if not whole or not all(isinstance(name, str) for name in names):
+            raise ValueError("expected a row of results")
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise TypeError("expected numbers")
+
+
 def read_records(paths: Sequence[Path]) -> list[dict]:
     """Files of `evaluate --protocol robust`; `UserError` for others, or other settings.
 
@@ -167,8 +184,9 @@ def read_records(paths: Sequence[Path]) -> list[dict]:
             settings = {k: v for k, v in record["settings"].items() if k not in OWN}
             settings["data"] = settings["data"].rsplit(" ", 1)[0]  # the number of clips may differ
             weights = dict(record["settings"]["weights"])
-            protocol, _ = settings["protocol"], values_of([record])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            protocol = settings["protocol"]
+            check_rows(record["rows"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UserError(f"{path}: expected results of evaluate, found none") from None
         if protocol != "robust":
             raise UserError(f"{path}: expected the protocol robust, found {protocol}")

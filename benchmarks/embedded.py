@@ -20,8 +20,10 @@ from benchmarks.shipped import begin_with
 from realisdance_jax.checkpoints.export import weights_of
 from realisdance_jax.checkpoints.packed import pack_weights
 from realisdance_jax.config import ABLATIONS
+from realisdance_jax.sampling.targets import check_folder
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
+from realisdance_jax.utils.files import atomic_output
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = {name: ROOT / "realisdance_jax" / "embedded" / f"{name}.npz" for name in ("ours", "base")}
@@ -208,6 +210,15 @@ def devices_of_commands() -> str:
     return found.stdout.strip().splitlines()[-1]
 
 
+def check_budget(out: Path, name: str) -> None:
+    """Remember in OUT what it is trained with; `UserError` where that was another budget."""
+    path = out / "budget"
+    if path.is_file() and (found := path.read_text("utf-8").strip()) != name:
+        raise UserError(f"{out}: expected budget {found}, with which it was begun, found {name}")
+    with atomic_output(path) as partial:
+        partial.write_text(f"{name}\n", "utf-8")
+
+
 def run_steps(steps: list[Step], out: Path, devices: str) -> None:
     """Run what is left to do; `UserError` with the command that failed.
 
@@ -254,6 +265,8 @@ def main() -> None:
         hint = "install .[cuda] or .[tpu] into the environment, or take BUDGET=cpu"
         raise UserError(f"budget accelerator: expected a GPU or TPU, found cpu ({hint})")
     out = options.out.absolute()
+    check_folder(out)
+    check_budget(out, options.budget)
     budget = BUDGETS[options.budget]
     there = {name: file for name, file in SHIPPED.items() if file.is_file()}
     done = begin_with(there if options.shipped else {}, out)

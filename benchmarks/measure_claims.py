@@ -10,6 +10,7 @@ import os
 import shlex
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ import jax
 from benchmarks.claims import make_numbers, make_report, read_records
 from benchmarks.embedded import ROOT, SHIPPED
 from realisdance_jax.checkpoints.export import last_step, weights_of
-from realisdance_jax.checkpoints.packed import unpack_weights
-from realisdance_jax.checkpoints.run import is_run
+from realisdance_jax.checkpoints.folder import weights_folder
+from realisdance_jax.checkpoints.run import CONFIG, is_run
 from realisdance_jax.checkpoints.weights import read_manifest
 from realisdance_jax.evaluate import make_config, make_parser, make_sampling, make_settings
 from realisdance_jax.sampling.targets import check_folder
@@ -67,11 +68,20 @@ def steps_done(run: Path) -> int:
         return 0
 
 
+def steps_wanted(run: Path) -> int:
+    """As its configuration says; `UserError` where that is damaged."""
+    path = run / CONFIG
+    try:
+        return int(json.loads(path.read_text("utf-8"))["train"]["steps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: expected the configuration of a run, found none") from None
+
+
 def weights_for(model: str, out: Path) -> Path | None:
-    """Of the run OUT/`model`, else of the package, unpacked; None, and a word, for neither."""
-    run, unpacked = out / model, out / "claims" / "weights" / model
+    """Of the run OUT/`model`, else what the package has; None, and a word, for neither."""
+    run = out / model
     if is_run(run):
-        wanted = json.loads((run / "run.json").read_text("utf-8"))["train"]["steps"]
+        wanted = steps_wanted(run)
         if (found := steps_done(run)) < wanted:
             print(f"{model}: at step {found} of {wanted} ({run}), its rows are not measured")
             return None
@@ -82,8 +92,7 @@ def weights_for(model: str, out: Path) -> Path | None:
     if file is None or not file.is_file():
         print(f"{model}: not trained ({run}), its rows are not measured")
         return None
-    unpack_weights(file, unpacked)
-    return unpacked
+    return file
 
 
 def settings_of(words: list[str], model: str, weights: Path) -> Any:
@@ -134,11 +143,16 @@ def main() -> None:
         check_folder(options.table.absolute().parent)
         if options.table.is_dir():
             raise UserError(f"{options.table}: expected a file to write, found a folder")
-    folders = {model: weights_for(model, out) for model in MEASUREMENTS}
-    there = {model: folder for model, folder in folders.items() if folder is not None}
-    if not there:
-        raise UserError(f"{out}: expected trained models, found none (make embedded)")
-    records = read_records([measure(m, folder, out) for m, folder in there.items()])
+    found = {model: weights_for(model, out) for model in MEASUREMENTS}
+    with ExitStack() as stack:
+        there = {
+            model: stack.enter_context(weights_folder(path))
+            for model, path in found.items()
+            if path is not None
+        }
+        if not there:
+            raise UserError(f"{out}: expected trained models, found none (make embedded)")
+        records = read_records([measure(m, folder, out) for m, folder in there.items()])
     report = make_report(records)
     print(report, end="")
     if options.table:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from realisdance_jax.checkpoints.packed import unpack_weights
+from realisdance_jax.checkpoints.folder import weights_folder
 from realisdance_jax.data.corruptions import Corruption
 from realisdance_jax.data.dancer_clips import DancerClip, split_seeds
 from realisdance_jax.data.images import contact_sheet, read_image, save_png
@@ -25,7 +25,7 @@ from realisdance_jax.sampling.encode import Clip
 from realisdance_jax.sampling.output import LABELS, write_outputs
 from realisdance_jax.sampling.pipeline import Pipeline, load
 from realisdance_jax.sampling.sampler import Animation, sample_clip
-from realisdance_jax.sampling.targets import check_folder
+from realisdance_jax.sampling.targets import beside, check_output, check_outputs
 from realisdance_jax.shapes import Bool, UInt8
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.compilation import keep_compiled
@@ -42,6 +42,7 @@ SIZE, STRIDE, FPS = (128, 96), 2, 12.0
 USUAL = 2 * 24 + 1
 """Frames of a dance, unless more are wanted."""
 
+DEMO, WRONG_DEMO = "demo", "demo_wrong_dwpose"
 WRONG = Corruption(dwpose=0.5)
 ENLARGED, ROWS = 2, 4
 EDGE, RED = 4, (220, 30, 30)
@@ -74,11 +75,10 @@ def framed(panel: Panel, marked: Bool[np.ndarray, " f"]) -> Panel:
     return np.where((marked[:, None, None] & edge)[..., None], np.array(RED, np.uint8), panel)
 
 
-def write_panels(out: Path, columns: dict[str, Panel]) -> list[Path]:
-    """`out`.mp4 and .png: labelled columns side by side, the sheet with a few of the frames."""
+def write_panels(film: Path, sheet: Path, columns: dict[str, Panel]) -> list[Path]:
+    """Labelled columns side by side; a few of the frames on the sheet."""
     labels = list(columns)
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    film, sheet = out.with_suffix(".mp4"), out.with_suffix(".png")
     with VideoWriter(film, FPS, contact_sheet(rows[:1], labels).shape[:2]) as writer:
         for row in rows:
             writer.write(contact_sheet([row], labels))
@@ -128,15 +128,22 @@ def sampled(
     )
 
 
+def check_targets(out: Path) -> None:
+    """Raise `UserError` unless everything can be written into the folder `out`."""
+    for name in (DEMO, WRONG_DEMO):
+        check_outputs([out / f"{name}.mp4"], (), gates=True)
+        check_output(out / f"{name}.png", ".png")
+
+
 def write_animation(out: Path, animation: Animation, truth: dict[str, Panel]) -> list[Path]:
-    """The video, its gate weights, and all that led to it side by side."""
-    paths = write_outputs(out.with_suffix(".mp4"), animation, side_by_side=False, gates=True)
+    """Into the folder `out`: the video, its gate weights, all that led to it side by side."""
+    video = out / f"{DEMO}.mp4"
+    paths = write_outputs(video, animation, side_by_side=False, gates=True)
     still = np.repeat(animation.reference[None], len(animation.video), axis=0)
     poses = {LABELS[name]: condition(animation, name) for name in animation.conditions}
     columns = {"reference": still, **poses, "result": frames_of(animation), **truth}
-    film, sheet = write_panels(out.with_name(f"{out.name}_side_by_side"), columns)
-    sheet.rename(out.with_suffix(".png"))
-    return [*paths, film, out.with_suffix(".png")]
+    film, sheet = beside(video, "side_by_side"), video.with_suffix(".png")
+    return [*paths, *write_panels(film, sheet, columns)]
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -170,7 +177,7 @@ def run(options: argparse.Namespace, models: dict[str, Path]) -> Sequence[Path]:
     if "ours" not in models:
         raise UserError(f"{SHIPPED['ours']}: expected the embedded weights, found no such file")
     picture = None if options.ref is None else read_image(options.ref)
-    check_folder(options.out)
+    check_targets(options.out)
     if picture is not None and (note := misfit(picture)):
         tqdm.write(f"note: {options.ref}: {note}")
     truth: dict[str, Panel] = {}
@@ -178,11 +185,10 @@ def run(options: argparse.Namespace, models: dict[str, Path]) -> Sequence[Path]:
         truth = {"truth": enlarged(scene_truth(true, SIZE).frames)}
     pipelines = {}
     for name, file in models.items():
-        folder = options.out / "demo_weights" / name
-        unpack_weights(file, folder)
-        pipelines[name] = load(folder)
+        with weights_folder(file) as folder:
+            pipelines[name] = load(folder)
     animation = sampled(pipelines["ours"], true, config, picture)
-    paths = write_animation(options.out / "demo", animation, truth)
+    paths = write_animation(options.out, animation, truth)
     found = {name: sampled(pipelines[name], wrong, config, picture) for name in models}
     columns = {
         "DWPose, red: wrong": framed(
@@ -191,7 +197,8 @@ def run(options: argparse.Namespace, models: dict[str, Path]) -> Sequence[Path]:
         **{name: frames_of(animation) for name, animation in found.items()},
         **truth,
     }
-    return [*paths, *write_panels(options.out / "demo_wrong_dwpose", columns)]
+    film, sheet = (options.out / f"{WRONG_DEMO}{suffix}" for suffix in (".mp4", ".png"))
+    return [*paths, *write_panels(film, sheet, columns)]
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from realisdance_jax.data.dancer_clips import SPLITS
 from realisdance_jax.data.dancer_source import DRAWING
 from realisdance_jax.diffusion.schedule import Spacing
 from realisdance_jax.evaluation.compare import COPY, Model, run_models
-from realisdance_jax.evaluation.journal import Journal
+from realisdance_jax.evaluation.journal import JOURNAL, Journal
 from realisdance_jax.evaluation.measure import MEASURING, Networks
 from realisdance_jax.evaluation.protocols import (
     DRAWN,
@@ -35,12 +35,12 @@ from realisdance_jax.evaluation.protocols import (
     file_scenes,
     open_folder,
 )
-from realisdance_jax.evaluation.results import make_record, write_results
+from realisdance_jax.evaluation.results import JSON, PAGE, make_record, write_results
 from realisdance_jax.preparing.values import size_value
 from realisdance_jax.sampling.config import SampleConfig
 from realisdance_jax.sampling.pipeline import DTYPES
 from realisdance_jax.sampling.sampler import check_config
-from realisdance_jax.sampling.targets import check_folder
+from realisdance_jax.sampling.targets import check_output
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.compilation import keep_compiled
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
@@ -96,10 +96,9 @@ def named_models(words: list[str], stack: ExitStack) -> list[Model]:
             name, path = Path(word).stem if word.endswith(PACKED) else Path(word).name, word
         models.append(Model(name, stack.enter_context(weights_folder(Path(path)))))
     names = [model.name for model in models]
-    if len(set(names)) < len(names):
-        raise UserError(
-            f"--weights: expected different names (NAME=PATH), found {', '.join(names)}"
-        )
+    if len({*names, COPY, ""}) < len(names) + 2:
+        expected = f"different names (NAME=PATH), none of them empty or {COPY!r}"
+        raise UserError(f"--weights: expected {expected}, found {', '.join(names)}")
     return models
 
 
@@ -216,7 +215,10 @@ def main() -> None:
     options = make_parser().parse_args()
     config = make_config(options)
     sampling = make_sampling(options, config)
-    check_folder(options.out)
+    if options.show < 0:
+        raise UserError(f"--show: expected at least 0, found {options.show}")
+    for name, suffix in ((JSON, ".json"), (PAGE, ".html"), (JOURNAL, ".jsonl")):
+        check_output(options.out / name, suffix)
     networks = Networks.read(options.metric_weights) if options.metric_weights else None
     with ExitStack() as stack:
         models = named_models(options.weights, stack)
@@ -229,16 +231,16 @@ def main() -> None:
             scenes = file_scenes(config, options.data, conditions_of(manifests))
         keep_compiled()
         settings = make_settings(options, config, sampling, manifests)
-        journal = Journal(options.out, settings)
+        journal = stack.enter_context(Journal(options.out, settings))
         results = run_models(
             *(models, scenes, config, sampling, networks, options.show, options.dtype),
             journal=journal,
         )
-    names = [*(model.name for model in models), COPY]
-    record = make_record(results, names, settings, options.seed)
-    for path in write_results(options.out, results, record):
-        print(f"wrote {path}")
-    journal.remove()
+        names = [*(model.name for model in models), COPY]
+        record = make_record(results, names, settings, options.seed)
+        for path in write_results(options.out, results, record):
+            print(f"wrote {path}")
+        journal.remove()
 
 
 if __name__ == "__main__":

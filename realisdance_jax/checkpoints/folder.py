@@ -17,6 +17,6 @@ def weights_folder(path: Path) -> Iterator[Path]:
     if path.suffix != PACKED:
         yield weights_of(path)
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         unpack_weights(path, Path(folder) / "weights")
         yield Path(folder) / "weights"

@@ -67,6 +67,7 @@ class DataConfig:
         for name in ("batch", "frames", "stride", "synthetic_clips"):
             self._require(name, 1)
         self._require("synthetic_frames", 2)
+        self._require("corruption_seed", 0)
         self._require("flip", 0, 1)
         self._require("max_unreadable", 0, 1)
         if self.start is not None:

@@ -38,6 +38,9 @@ KEYPOINT_ROWS = 768
 HELD_OUT = 1_000_000
 """Seeds from here on are for tests: of people, and of dances."""
 
+LONGEST = 100_000
+"""Frames of a dance, more than an hour; it is made as a whole."""
+
 SPLITS = {"train": (0, 0), "test": (1, 1), "test_identity": (1, 0), "test_motion": (0, 1)}
 """Whether people and dances are held out."""
 
@@ -49,6 +52,7 @@ class DancerClip:
     identity, motion: seeds of the person (and the room) and of the dance.
     frames: length at 24 per second. size: height and width of every picture, in pixels.
     corruption: what is wrong with the conditions; the film stays true.
+    Raises `UserError` for a length beyond 1 to `LONGEST`.
     """
 
     identity: int
@@ -56,6 +60,10 @@ class DancerClip:
     frames: int
     size: tuple[int, int]
     corruption: Corruption = field(default_factory=Corruption)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.frames <= LONGEST:
+            raise UserError(f"dancer: expected 1 to {LONGEST} frames, found {self.frames}")
 
     @property
     def name(self) -> str:

@@ -29,7 +29,7 @@ class DancerSource(ClipSource):
     images: bool = False
 
     def __post_init__(self) -> None:
-        split_seeds(self.split, self.count - 1)
+        self.clip(self.count - 1)
 
     def __len__(self) -> int:
         return self.count

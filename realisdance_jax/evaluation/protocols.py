@@ -98,8 +98,10 @@ class EvalConfig:
         if self.cases and self.protocol != "robust":
             found = ", ".join(self.cases)
             raise UserError(f"cases: expected none in the protocol {self.protocol}, found {found}")
-        if len(set(self.cases)) < len(self.cases):
-            raise UserError(f"cases: expected each once, found {', '.join(self.cases)}")
+        shares = tuple(f"{share:g}" for share in self.strengths)
+        for name, values in (("cases", self.cases), ("kinds", self.kinds), ("strengths", shares)):
+            if len(set(values)) < len(values):
+                raise UserError(f"{name}: expected each once, found {', '.join(values)}")
         for case in self.cases:
             corruption_of(case, self.seed)
         split_seeds(self.split, 0)

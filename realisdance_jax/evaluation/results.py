@@ -17,7 +17,7 @@ from realisdance_jax.evaluation.compare import Results, side_by_side
 from realisdance_jax.evaluation.meanings import explained, meaning
 from realisdance_jax.evaluation.measure import compare, corrupted, summarise
 from realisdance_jax.poses import report
-from realisdance_jax.utils.files import atomic_output
+from realisdance_jax.utils.files import atomic_files
 
 FPS = 12.0
 JSON, PAGE = "results.json", "index.html"
@@ -47,12 +47,12 @@ def _without_nan(value: Any) -> Any:
 
 
 def write_results(out: Path, results: Results, record: dict[str, Any]) -> list[Path]:
-    """Write both files into `out`; each whole or not at all."""
+    """Write both files into `out`, together."""
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_output(out / JSON) as partial:
-        partial.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", "utf-8")
-    with atomic_output(out / PAGE) as partial:
-        partial.write_text(make_page(results, record), "utf-8")
+    with atomic_files(out, (JSON, PAGE)) as draft:
+        text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+        (draft / JSON).write_text(text, "utf-8")
+        (draft / PAGE).write_text(make_page(results, record), "utf-8")
     return [out / JSON, out / PAGE]
 
 

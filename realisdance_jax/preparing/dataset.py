@@ -107,6 +107,15 @@ def add_command(commands: Any) -> None:
     cache.add_argument("--chunk", type=int, default=8, help="frames per call of the networks")
 
 
+def check_numbers(options: Namespace) -> None:
+    """Raise `UserError` for a number out of range."""
+    least = {"workers": 0, "min_frames": 1, "max_empty": 0, "max_upscale": 0}
+    for name, low in {**least, "references": 0, "chunk": 1}.items():
+        if not (found := getattr(options, name) or 0) >= low:
+            option = name.replace("_", "-")
+            raise UserError(f"--{option}: expected at least {low}, found {found}")
+
+
 def drawing_options(options: Namespace) -> dict[str, Any]:
     """The options of drawn sources as values of `DataConfig`; `UserError` where they mean nothing.
 
@@ -155,6 +164,7 @@ def check_clips(source: ClipSource, options: Namespace, config: DataConfig) -> l
 
 def prepare_dataset(options: Namespace) -> StoredIndex:
     """Check, then write. Raises `UserError` for bad input."""
+    check_numbers(options)
     if options.cache != (options.weights is not None):
         raise UserError("expected --cache and --weights together, found one of them")
     if options.out.exists():

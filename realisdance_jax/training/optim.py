@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -69,19 +70,21 @@ MUON_RMS = 0.2
 MUON_MOMENTUM = 0.95
 
 
-GATE = "gate_module"
+GATE, ENCODERS = "gate_module", "pose_guider/backbone"
 
 
 def _kernel_or_rest(params: Any) -> Any:
-    """`muon` for kernels, `adamw` for other parameters and the pose gate.
+    """`muon` for kernels, `grouped` for those of the conditions' encoders, `adamw` for the rest.
 
-    Behind the gate stands a sigmoid: updates of one size whatever the gradient drive it to exactly
-    0 or 1, where it learns no more.
+    The pose gate is among the rest. Behind it stands a sigmoid: updates of one size whatever the
+    gradient drive it to exactly 0 or 1, where it learns no more.
     """
 
     def label(path: tuple, _: Any) -> str:
         names = "/".join(str(part.key) for part in path)
-        return "muon" if names.endswith("kernel") and GATE not in names else "adamw"
+        if not names.endswith("kernel") or GATE in names:
+            return "adamw"
+        return "grouped" if ENCODERS in names else "muon"
 
     return jax.tree_util.tree_map_with_path(label, params)
 
@@ -109,21 +112,40 @@ def orthogonal(updates: Any) -> Any:
     return jax.tree.unflatten(tree, done.values())
 
 
-def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """Clip, then the rule, any with a decay of lr * weight_decay on every tensor."""
+def orthogonal_groups(updates: Any, groups: int) -> Any:
+    """`orthogonal` of each of the `groups` kernels that lie side by side along the last axis.
+
+    As one matrix, a condition whose gradient is far smaller than another's would get no update.
+    """
+    apart = jax.tree.map(lambda x: jnp.split(x, groups, axis=-1), updates)
+    joined = partial(jnp.concatenate, axis=-1)
+    return jax.tree.map(joined, orthogonal(apart), is_leaf=lambda x: isinstance(x, list))
+
+
+def make_optimizer(
+    config: OptimConfig, steps: int, conditions: int = 1
+) -> optax.GradientTransformation:
+    """Clip, then the rule, any with a decay of lr * weight_decay on every tensor.
+
+    conditions: of the pose guider, whose encoders lie side by side in the same kernels.
+    """
     rate = learning_rate(config, steps)
     if config.name == "muon":
         decay = config.weight_decay
         rest = optax.adamw(
             rate, config.b1, config.b2, config.eps, weight_decay=decay, nesterov=True
         )
-        kernels = optax.chain(
-            optax.trace(MUON_MOMENTUM, nesterov=True),
-            optax.stateless(lambda updates, _: orthogonal(updates)),
-            optax.add_decayed_weights(decay),
-            optax.scale_by_learning_rate(rate),
-        )
-        rule = optax.partition({"muon": kernels, "adamw": rest}, _kernel_or_rest)
+
+        def kernels(groups: int) -> optax.GradientTransformation:
+            return optax.chain(
+                optax.trace(MUON_MOMENTUM, nesterov=True),
+                optax.stateless(lambda updates, _: orthogonal_groups(updates, groups)),
+                optax.add_decayed_weights(decay),
+                optax.scale_by_learning_rate(rate),
+            )
+
+        rules = {"muon": kernels(1), "grouped": kernels(conditions), "adamw": rest}
+        rule = optax.partition(rules, _kernel_or_rest)
     elif config.name == "adafactor":
         # Its own decay leaves out the rate.
         decay = optax.add_decayed_weights(-config.weight_decay)

@@ -136,7 +136,12 @@ def _check_settings(folder: Path, recipe: Recipe, config: PartConfig, init: Path
         with atomic_output(path) as partial:
             partial.write_text(json.dumps(ours, indent=1) + "\n", "utf-8")
         return
-    theirs = json.loads(path.read_text("utf-8"))
+    try:
+        theirs = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: expected JSON, found {error}") from None
+    if not isinstance(theirs, dict):
+        raise UserError(f"{path}: expected the run's settings, found none")
     for key in ours:
         if ours[key] != theirs.get(key):
             raise UserError(

@@ -122,7 +122,8 @@ def make_program(recipe: Recipe, devices: list | None = None, cached: bool = Fal
     check_batch(mesh, recipe.data.batch, recipe.optim.accumulate)
     check_frames(mesh, recipe.data.frames)
     networks = Networks.of(recipe.model, recipe.schedule, recipe.compute(mesh))
-    optimizer = make_optimizer(recipe.optim, recipe.train.steps)
+    conditions = len(recipe.model.pose.conditions)
+    optimizer = make_optimizer(recipe.optim, recipe.train.steps, conditions)
     step = make_train_step(
         networks,
         recipe.loss,

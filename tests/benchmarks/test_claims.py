@@ -98,10 +98,10 @@ def test_results_of_other_settings_are_refused(tmp_path):
     one, other, bad = (tmp_path / name for name in ("one.json", "other.json", "bad.json"))
     one.write_text(json.dumps(record(BETTER)))
     fewer = SETTINGS | {"data": "dancer 1 test 16", "clips": 16, "kinds": ["jitter"]}
-    fewer = {"settings": fewer, "rows": []}
+    fewer = {"settings": fewer, "rows": [ROW]}
     other.write_text(json.dumps(fewer))
     assert len(read_records([one, other])) == 2
-    other.write_text(json.dumps({"settings": SETTINGS | {"seed": 1}, "rows": []}))
+    other.write_text(json.dumps({"settings": SETTINGS | {"seed": 1}, "rows": [ROW]}))
     with pytest.raises(UserError, match="expected the settings of"):
         read_records([one, other])
     bad.write_text("{}")
@@ -190,6 +190,17 @@ def test_models_that_are_not_trained_are_said_to_be(tmp_path, monkeypatch, capsy
     assert f"ours: not trained ({tmp_path / 'ours'})" in capsys.readouterr().out
 
 
+def test_a_damaged_configuration_is_refused(tmp_path):
+    run_of(tmp_path / "ours", 450, (450,))
+    for content in ("{", "{}", "[]"):
+        (tmp_path / "ours" / "run.json").write_text(content)
+        with pytest.raises(UserError, match=r"run\.json: expected the configuration of a run"):
+            weights_for("ours", tmp_path)
+
+
+ROW = {"model": "ours", "case": "true", "clip": 0, "metrics": {"psnr_person": 1.0}}
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -198,6 +209,15 @@ def test_models_that_are_not_trained_are_said_to_be(tmp_path, monkeypatch, capsy
         json.dumps({"settings": SETTINGS, "rows": 5}),
         json.dumps({"settings": SETTINGS, "rows": [{"model": "ours"}]}),
         json.dumps({"settings": SETTINGS | {"weights": [1]}, "rows": []}),
+        json.dumps({"settings": SETTINGS, "rows": []}),
+        *(
+            json.dumps({"settings": SETTINGS, "rows": [ROW | change]})
+            for change in (
+                *({"clip": -1}, {"clip": 10**12}, {"clip": "0"}, {"model": ["ours"]}),
+                *({"metrics": {"psnr_person": value}} for value in ("abc", [1, 2])),
+            )
+        ),
+        "[" * 100_000,
     ],
 )
 def test_odd_files_are_refused(content, tmp_path):
@@ -211,6 +231,6 @@ def test_one_name_is_one_model(tmp_path):
     paths = [tmp_path / "one.json", tmp_path / "other.json"]
     for path, weights in zip(paths, ("a", "b"), strict=True):
         settings = SETTINGS | {"weights": {"ours": weights}}
-        path.write_text(json.dumps({"settings": settings, "rows": []}))
+        path.write_text(json.dumps({"settings": settings, "rows": [ROW]}))
     with pytest.raises(UserError, match="ours: expected weights a, found b"):
         read_records(paths)

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import embedded
-from benchmarks.embedded import BUDGETS, Step, make_steps, run_steps
+from benchmarks.embedded import BUDGETS, Step, check_budget, make_steps, run_steps
 from realisdance_jax.utils.errors import UserError
 
 DEVICE = "TPU v9"
@@ -26,6 +26,22 @@ def test_the_long_budget_is_not_begun_without_an_accelerator(tmp_path, monkeypat
     with pytest.raises(UserError, match=r"expected a GPU or TPU, found cpu .*BUDGET=cpu"):
         embedded.main()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("prepared", "reason"),
+    [
+        (lambda out: out.write_text(""), "expected a folder to write to, found the file"),
+        (lambda out: check_budget(out, "cpu"), "expected budget cpu, with which it was begun"),
+    ],
+)
+def test_another_place_or_budget_is_refused(prepared, reason, tmp_path, monkeypatch):
+    prepared(tmp_path / "out")
+    words = ["embedded", "--out", str(tmp_path / "out"), "--budget", "smoke"]
+    monkeypatch.setattr("sys.argv", words)
+    monkeypatch.setattr(embedded, "devices_of_commands", lambda: "cpu")
+    with pytest.raises(UserError, match=reason):
+        embedded.main()
 
 
 def test_ablations_learn_as_long_as_ours():

@@ -71,7 +71,7 @@ def trained(files, tmp_path, monkeypatch):
             embedded, "run_steps", lambda todo, *_: ran.extend(s.name for s in todo)
         )
         monkeypatch.setattr(embedded, "pack", lambda out: None)
-        call = ["embedded", "--out", str(tmp_path / "out"), "--shipped", *words]
+        call = ["embedded", "--out", str(tmp_path / words[1]), "--shipped", *words]
         monkeypatch.setattr("sys.argv", call)
         embedded.main()
         return ran

@@ -60,6 +60,8 @@ def test_demo(run, tmp_path):
         info = probe_video(out / name)
         assert (info.frames, info.fps, (info.height, info.width)) == (2, demo.FPS, size), name
         assert f"wrote {out / name}" in ended.out
+    pictures = {"demo.png", "demo_wrong_dwpose.png"}
+    assert {path.name for path in out.iterdir()} == {*sizes, *pictures}
     assert read_image(out / "demo.png").shape[:2] == (2 * HEIGHT + LABEL_HEIGHT, 6 * WIDTH)
     assert read_image(out / "demo_wrong_dwpose.png").shape[1] == 4 * WIDTH
 
@@ -103,11 +105,19 @@ def test_a_picture_of_ones_own(run, tmp_path):
         (("--frames", 0), "max frames: expected at least 1, found 0"),
         (("--dance", -1), "dancer: expected a number from 0 to 999999, found -1"),
         (("--ref", "none.png"), "none.png: expected a picture"),
+        (("--frames", 10**8), "dancer: expected 1 to 100000 frames"),
     ],
 )
 def test_bad_options(words, reason, run, tmp_path):
     assert reason in run("--out", tmp_path / "out", *words).refusal
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["demo.png", "demo_gates.mp4", "demo_wrong_dwpose.png"])
+def test_a_folder_in_the_place_of_an_output_is_seen_first(name, run, tmp_path):
+    (tmp_path / name).mkdir()
+    assert "expected a file to write, found a folder" in run("--out", tmp_path).refusal
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_without_the_embedded_weights(run, tmp_path, monkeypatch):

@@ -14,8 +14,10 @@ from realisdance_jax.checkpoints.weights import read_manifest
 from realisdance_jax.demo import MODELS
 from realisdance_jax.evaluation import compare
 from realisdance_jax.evaluation.compare import COPY
-from realisdance_jax.evaluation.journal import JOURNAL
+from realisdance_jax.evaluation.journal import JOURNAL, Journal
+from realisdance_jax.evaluation.measure import Row
 from realisdance_jax.sampling.sampler import sample_clip
+from realisdance_jax.utils.errors import UserError
 from tests.commands import run_program
 from tests.data.folders import write_folder
 from tests.e2e.conftest import SMALL
@@ -139,6 +141,13 @@ def test_files_are_measured_in_the_same_regions_whatever_a_model_takes(
         (("--protocol", "disco"), "expected --data FOLDER, found none"),
         (("--protocol", "disco", "--data", "x"), "--metric-weights FOLDER or --pixels-only"),
         (("--protocol", "robust", "--strengths", "much"), "--strengths: expected numbers"),
+        (("--protocol", "robust", "--kinds", "all,all"), "kinds: expected each once, found all"),
+        (("--protocol", "robust", "--strengths", "0.5,.5"), "strengths: expected each once"),
+        (("--protocol", "dancer", "--show", -1), "--show: expected at least 0, found -1"),
+        (
+            ("--protocol", "dancer", "--window", 6, "--stride", 10**8),
+            "dancer: expected 1 to 100000 frames",
+        ),
         (("--protocol", "robust", "--kinds", "all,jiter"), "kinds: expected some of all, blank"),
         (("--protocol", "dancer", "--frames", "2"), "frames: expected at least 3"),
         (("--protocol", "dancer", "--stride", "0"), "stride: expected at least 1, found 0"),
@@ -166,6 +175,30 @@ def test_bad_weights(weights, tmp_path, monkeypatch, capfd):
     assert "expected a weights folder" in ended.refusal
     ended = call(monkeypatch, capfd, *words, weights, weights)
     assert "expected different names" in ended.refusal
+    for name in ("", COPY):
+        ended = call(monkeypatch, capfd, *words, f"{name}={weights}")
+        assert "none of them empty or 'copy of the reference'" in ended.refusal
+
+
+@pytest.mark.parametrize("name", ["results.json", "index.html", JOURNAL])
+def test_a_folder_in_the_place_of_results_is_seen_first(
+    name, weights, tmp_path, monkeypatch, capfd
+):
+    (tmp_path / name).mkdir()
+    words = ("--protocol", "dancer", "--out", tmp_path, "--weights", weights)
+    assert "expected a file to write, found a folder" in call(monkeypatch, capfd, *words).refusal
+
+
+def test_two_evaluations_do_not_share_a_folder(tmp_path):
+    with Journal(tmp_path, {"seed": 0}) as first:
+        first.add(Row("ours", "true", 0, {"psnr": 1.0}))
+        with pytest.raises(UserError, match="expected no other evaluation at work there"):
+            Journal(tmp_path, {"seed": 7})
+        assert len((tmp_path / JOURNAL).read_text().splitlines()) == 2
+    with Journal(tmp_path, {"seed": 7}) as second:
+        assert second.find("ours", "true", 0) is None
+        second.remove()
+    assert not list(tmp_path.iterdir())
 
 
 def test_missing_networks_are_named(weights, tmp_path, monkeypatch, capfd):

@@ -154,6 +154,14 @@ def test_the_same_call_again_does_nothing_and_another_is_refused(run, small):
         train_parts(small, dataclasses.replace(PARTS, kl=1.0), run)
 
 
+@pytest.mark.parametrize("content", ["[]", "{", '{"seed": 0}'])
+def test_damaged_settings_are_refused(content, small, tmp_path):
+    (tmp_path / "parts.json").write_text(content)
+    with pytest.raises(UserError, match="expected"):
+        train_parts(small, PARTS, tmp_path, jax.devices()[:1])
+    assert (tmp_path / "parts.json").read_text() == content
+
+
 def test_normalised_latents_give_the_same_pictures():
     vae = VAE(VAEConfig(widths=(8, 8, 8, 8), layers_per_block=1, norm_groups=4))
     params = jax.jit(vae.init)(jax.random.key(0))

@@ -152,6 +152,28 @@ def test_muon_turns_kernels_and_only_them():
         np.testing.assert_allclose(update, expected, rtol=1e-4)
 
 
+def test_muon_moves_the_encoder_of_a_condition_with_hardly_a_gradient():
+    """Side by side in one kernel, but as far as the others; as one matrix it would stand still."""
+    path = "params/pose_guider/backbone/conv_in/kernel"
+    gradient = np.random.default_rng(0).normal(size=(3, 3, 4, 12))
+    gradient[..., :4] *= 1e-6
+    updates = {}
+    for conditions in (1, 3):
+        config = OptimConfig("muon", lr=0.1, weight_decay=0.0, clip_norm=1e9)
+        optimizer = make_optimizer(config, 10, conditions)
+        weights, grads = {path: jnp.zeros(gradient.shape)}, {path: jnp.asarray(gradient)}
+        found, _ = optimizer.update(grads, optimizer.init(weights), weights)
+        updates[conditions] = np.split(np.asarray(found[path]).reshape(36, 12), 3, axis=1)
+    together, apart = ([np.linalg.norm(part) for part in updates[n]] for n in (1, 3))
+    assert together[0] < 1e-2 * together[1]
+    np.testing.assert_allclose(apart, apart[1], rtol=0.15)
+    for part, steepest in zip(
+        updates[3], np.split(gradient.reshape(36, 12), 3, axis=1), strict=True
+    ):
+        across = np.sum(part * steepest) / np.linalg.norm(part) / np.linalg.norm(steepest)
+        assert across < -0.9
+
+
 def test_muon_is_that_of_optax():
     """Kernels of one shape are turned together, and come out as they do one by one."""
     random = np.random.default_rng(0)
