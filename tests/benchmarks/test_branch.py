@@ -79,6 +79,25 @@ def test_only_the_gate_is_new(source, tmp_path):
         assert all(np.array_equal(old[path], new[path]) for path in old)
 
 
+def test_a_condition_to_be_learned_anew_has_fresh_parts_and_others_theirs(source, tmp_path):
+    before = leaves(source, "pose_guider")
+    write_branch(source, tmp_path / "anew", recipe_of(), ["hamer"])
+    after = leaves(tmp_path / "anew", "pose_guider")
+    merge = "params/pose_guider/blocks_0.0/kernel"
+    for path, axis in ((f"params/pose_guider/backbone/blocks.{i}/kernel", 3) for i in range(6)):
+        old, new = (np.split(flat[path], 3, axis) for flat in (before, after))
+        same = [np.array_equal(*pair) for pair in zip(old, new, strict=True)]
+        assert same == [True, False, True], path
+    same = [
+        np.array_equal(*(np.split(x[merge], 3, 2)[i] for x in (before, after))) for i in (0, 1, 2)
+    ]
+    assert same == [True, False, True]
+    others = {path for path in before if "backbone" not in path and "/gate_module/" not in path}
+    assert all(np.array_equal(before[path], after[path]) for path in others - {merge})
+    with pytest.raises(UserError, match="--fresh: expected some of dwpose, smpl, found hamer"):
+        write_branch(source, tmp_path / "fewer", recipe_of("no_hamer"), ["hamer"])
+
+
 def test_other_models_are_refused(source, tmp_path):
     recipe = recipe_of()
     unet = dataclasses.replace(recipe.model.unet, context_dim=24)
