@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from realisdance_jax.config import ABLATIONS
+from realisdance_jax.evaluation.compare import COPY
 from realisdance_jax.metrics.paired import Difference, paired_difference
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
@@ -127,12 +128,15 @@ def make_levels(values: Values, models: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-KEPT = ("psnr_person", "psnr_hands", "psnr_face", "ssim_hands", "jitter_person", "gate_", "wrong_")
+KEPT = ("psnr", "ssim_hands", "jitter_person", "gesture_right", "gate_", "wrong_")
 """Of the metrics, what `make_numbers` keeps."""
 
 
 def make_numbers(records: Sequence[dict]) -> dict:
-    """What the tables are made of: settings, and by model, case and metric a number per clip."""
+    """What the tables are made of: settings, and by model, case and metric a number per clip.
+
+    Models are those of weights, and the first record's copy of the reference.
+    """
     first = records[0]["settings"]
     found: dict = {"settings": {k: v for k, v in first.items() if k not in OWN}, "weights": {}}
     for record in records:
@@ -140,7 +144,8 @@ def make_numbers(records: Sequence[dict]) -> dict:
         found["weights"] |= weights
         every = {(r["model"], r["case"], n) for r in record["rows"] for n in r["metrics"]}
         for model, case, name in sorted(every):
-            if model in weights and name.startswith(KEPT):
+            measured = model in weights or (model == COPY and record is records[0])
+            if measured and name.startswith(KEPT):
                 numbers = [
                     float(f"{x:.5g}") if np.isfinite(x) else None for x in values(model, case, name)
                 ]

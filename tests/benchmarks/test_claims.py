@@ -21,6 +21,7 @@ from benchmarks.measure_claims import MEASUREMENTS, is_measured, settings_of, we
 from realisdance_jax.config import ABLATIONS
 from realisdance_jax.data.config import CONDITIONS
 from realisdance_jax.evaluate import make_config, make_parser
+from realisdance_jax.evaluation.compare import COPY
 from realisdance_jax.evaluation.protocols import dancer_scenes
 from realisdance_jax.models.config import RealisDanceConfig
 from realisdance_jax.utils.errors import UserError
@@ -81,12 +82,13 @@ def test_what_was_not_measured_or_on_too_few_clips_says_so():
 
 def test_numbers_per_clip_are_what_the_table_is_made_of():
     """Of each model in its own record alone; a clip without a number has its place."""
-    ours, base = (record({name: 1.0, "copy": 2.0}, clips=3) for name in ("ours", "base"))
+    ours, base = (record({name: 1.0, COPY: 2.0}, clips=3) for name in ("ours", "base"))
     ours["settings"] = SETTINGS | {"weights": {"ours": "a"}}
     base["settings"] = SETTINGS | {"weights": {"base": "b"}}
     del ours["rows"][0]["metrics"]["psnr_person"]
     found = make_numbers([ours, base])
-    assert set(found) == {"settings", "weights", "ours", "base"}
+    assert set(found) == {"settings", "weights", "ours", "base", COPY}
+    assert len(found[COPY]["true"]["psnr_hands"]) == 3
     assert (found["weights"], found["settings"]["seed"]) == ({"ours": "a", "base": "b"}, 0)
     psnr = found["ours"]["true"]["psnr_person"]
     assert (psnr[0], len(psnr)) == (None, 3)
