@@ -144,8 +144,9 @@ def make_optimizer(
                 optax.scale_by_learning_rate(rate),
             )
 
-        rules = {"muon": kernels(1), "grouped": kernels(conditions), "adamw": rest}
-        rule = optax.partition(rules, _kernel_or_rest)
+        rule = optax.partition(
+            {"muon": kernels(1), "grouped": kernels(conditions), "adamw": rest}, _kernel_or_rest
+        )
     elif config.name == "adafactor":
         # Its own decay leaves out the rate.
         decay = optax.add_decayed_weights(-config.weight_decay)
