@@ -11,7 +11,7 @@ from PIL import Image
 
 from realisdance_jax import sample
 from realisdance_jax.checkpoints.weights import read_manifest
-from realisdance_jax.data.images import read_image, save_png
+from realisdance_jax.data.images import LABEL_HEIGHT, read_image, save_png
 from realisdance_jax.data.transforms import crop_resize
 from realisdance_jax.data.video_io import VideoWriter, probe_video, read_frames, read_metadata
 from realisdance_jax.models.dinov2 import DinoV2
@@ -78,7 +78,8 @@ def test_video_beside_it_and_what_they_say(run, weights, clip, tmp_path):
     for name, across in zip(names[:3], (1, 5, 3), strict=True):
         info = probe_video(tmp_path / name)
         assert (info.frames, info.fps) == (3, 12)
-        assert (info.height, info.width) == (HEIGHT, across * WIDTH)
+        height = HEIGHT + LABEL_HEIGHT * (name == "out_gates.mp4")
+        assert (info.height, info.width) == (height, across * WIDTH)
     tags = read_metadata(out)
     assert tags["realisdance_seed"] == "5"
     assert tags["realisdance_weights"] == read_manifest(weights).weight_hash
