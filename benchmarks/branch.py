@@ -24,7 +24,7 @@ from realisdance_jax.checkpoints.weights import (
     write_manifest,
 )
 from realisdance_jax.config import apply_variants, base_config
-from realisdance_jax.training.optim import GATE
+from realisdance_jax.training.optim import ENCODERS, GATE
 from realisdance_jax.training.recipe import Recipe
 from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
@@ -34,11 +34,16 @@ from realisdance_jax.utils.tree import flatten, unflatten
 FRESH, POSE_GUIDER = f"/{GATE}/", "pose_guider"
 
 CONDITION_AXES = (
-    (r"/pose_guider/backbone/.*/kernel$", 3),
-    (r"/pose_guider/backbone/.*/bias$", 0),
+    (rf"/{ENCODERS}/.*/kernel$", 3),
+    (rf"/{ENCODERS}/.*/bias$", 0),
     (r"/pose_guider/blocks_0\.0/kernel$", 2),
 )
 """Of leaves outside the gate that have a part per condition: the axis these lie on."""
+
+
+def condition_axis(path: str) -> int | None:
+    """Axis of the leaf at `path` on which the parts of conditions lie; None where it has none."""
+    return next((axis for pattern, axis in CONDITION_AXES if re.search(pattern, path)), None)
 
 
 def parts_of(leaf: np.ndarray, axis: int, whole: Sequence[str], kept: Sequence[str]) -> np.ndarray:
@@ -51,22 +56,19 @@ def parts_of(leaf: np.ndarray, axis: int, whole: Sequence[str], kept: Sequence[s
 
 def branched(leaf: np.ndarray, path: str, whole: Sequence[str], kept: Sequence[str]) -> np.ndarray:
     """`leaf` of a model with the conditions `whole` for one with `kept`."""
-    for pattern, axis in CONDITION_AXES:
-        if re.search(pattern, path):
-            return parts_of(leaf, axis, whole, kept)
-    return leaf
+    axis = condition_axis(path)
+    return leaf if axis is None else parts_of(leaf, axis, whole, kept)
 
 
 def renewed(
     leaf: np.ndarray, fresh: np.ndarray, path: str, names: Sequence[str], anew: Sequence[str]
 ) -> np.ndarray:
     """`leaf` of a model with the conditions `names`; the parts of `anew` are those of `fresh`."""
-    for pattern, axis in CONDITION_AXES:
-        if re.search(pattern, path):
-            new, old = (np.split(x, len(names), axis) for x in (fresh, leaf))
-            parts = [new[i] if name in anew else old[i] for i, name in enumerate(names)]
-            return np.concatenate(parts, axis)
-    return leaf
+    if (axis := condition_axis(path)) is None:
+        return leaf
+    new, old = (np.split(x, len(names), axis) for x in (fresh, leaf))
+    parts = [new[i] if name in anew else old[i] for i, name in enumerate(names)]
+    return np.concatenate(parts, axis)
 
 
 def write_branch(source: Path, target: Path, recipe: Recipe, anew: Sequence[str] = ()) -> None:
@@ -112,8 +114,8 @@ def main() -> None:
     parser = Parser(prog="benchmarks.branch", description=__doc__)
     parser.add_argument("--init", type=Path, required=True, help="run of the image stage")
     parser.add_argument("--variants", required=True, help="of configs/stage1.py, as dancer,no_gate")
-    anew = "conditions whose encoders are fresh, with commas"
-    parser.add_argument("--fresh", default="", metavar="NAMES", help=anew)
+    which = "conditions whose encoders are fresh, with commas"
+    parser.add_argument("--fresh", default="", metavar="NAMES", help=which)
     parser.add_argument("--out", type=Path, required=True, help="weights folder to write")
     options = parser.parse_args()
     recipe = Recipe.of(apply_variants(base_config(1), options.variants))

@@ -160,6 +160,7 @@ def make_report(records: Sequence[dict]) -> str:
 
 
 MOST_CLIPS = 100_000
+"""Numbers of clips are walked through, so that a wrong one must not be huge."""
 
 
 def check_rows(rows: list) -> None:

@@ -39,8 +39,9 @@ MODELS = {name: file for name, file in SHIPPED.items() if file.is_file()}
 SIZE, STRIDE, FPS = (128, 96), 2, 12.0
 """As in training: pixels, and every second one of 24 frames per second."""
 
-USUAL = 2 * 24 + 1
-"""Frames of a dance, unless more are wanted."""
+FRAMES = 24
+USUAL = FRAMES * STRIDE + 1
+"""Frames of a dance, unless more than `FRAMES` are to be animated."""
 
 DEMO, WRONG_DEMO = "demo", "demo_wrong_dwpose"
 WRONG = Corruption(dwpose=0.5)
@@ -153,7 +154,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dance", type=int, default=0, help="number of the held-out dance")
     parser.add_argument("--steps", type=int, default=2, help="denoising steps")
     parser.add_argument(
-        "--frames", type=int, default=24, help="to animate; more than 24 are another dance"
+        "--frames", type=int, default=FRAMES, help=f"to animate; beyond {FRAMES} another dance"
     )
     parser.add_argument("--guidance", type=float, default=1.0, help="1 or less: none")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")

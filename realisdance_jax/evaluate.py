@@ -45,6 +45,9 @@ from realisdance_jax.utils.cli import Parser
 from realisdance_jax.utils.compilation import keep_compiled
 from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
+SHARES = ",".join(f"{share:g}" for share in STRENGTHS)
+"""`STRENGTHS` as an option."""
+
 
 def make_parser() -> Parser:
     """The command line."""
@@ -63,8 +66,7 @@ def make_parser() -> Parser:
     parser.add_argument("--stride", type=int, help="between frames (default: 2, of files 1)")
     parser.add_argument("--size", type=size_value, help="HxW (default: as the protocol says)")
     parser.add_argument("--split", default="test", help="of dancers: " + ", ".join(SPLITS))
-    shares = ",".join(f"{share:g}" for share in STRENGTHS)
-    parser.add_argument("--strengths", default=shares, help="shares of wrong frames, robust")
+    parser.add_argument("--strengths", default=SHARES, help="shares of wrong frames, robust")
     kinds = "what is wrong with them, a list of all (any kind, as they come), " + ", ".join(KINDS)
     parser.add_argument("--kinds", default=EVERY, help=kinds)
     only = "just these of robust, as 'true,dwpose 0.5,dwpose jitter 0.5' (default: all)"
@@ -106,10 +108,9 @@ def check_meant(options: Namespace) -> None:
     """Raise `UserError` for an option that means nothing in the protocol."""
     protocol, drawn = options.protocol, options.protocol in DRAWN
     robust = protocol == "robust"
-    shares = ",".join(f"{share:g}" for share in STRENGTHS)
     given = {
         "--split": (drawn, options.split != "test"),
-        "--strengths": (robust and not options.cases, options.strengths != shares),
+        "--strengths": (robust and not options.cases, options.strengths != SHARES),
         "--kinds": (robust and not options.cases, options.kinds != EVERY),
         "--pixels-only": (not drawn, options.pixels_only),
     }

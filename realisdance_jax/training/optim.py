@@ -113,7 +113,7 @@ def orthogonal(updates: Any) -> Any:
 
 
 def orthogonal_groups(updates: Any, groups: int) -> Any:
-    """`orthogonal` of each of the `groups` kernels that lie side by side along the last axis.
+    """`orthogonal` of each of the `groups` kernels in leaves `... i (groups o)`.
 
     As one matrix, a condition whose gradient is far smaller than another's would get no update.
     """
