@@ -23,7 +23,7 @@ from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
 SIZE, MARGIN = (480, 720), (40, 60)
 COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14))
-COLOURS = (*COLOURS, (23, 190, 207), (140, 86, 75), (90, 90, 90))
+COLOURS = (*COLOURS, (23, 190, 207), (140, 86, 75), (90, 90, 90), (188, 189, 34))
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 LINE = 18
 """Pixels of a line of the caption."""

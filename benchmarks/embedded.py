@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jax
 
+from benchmarks.claims import SHORT
 from benchmarks.shipped import begin_with
 from realisdance_jax.checkpoints.export import weights_of
 from realisdance_jax.checkpoints.packed import pack_weights
@@ -49,7 +50,9 @@ class Budget:
     """How much of everything. parts, decoder: options of `train_parts`, for both networks and for
     the VAE's decoder alone behind it; image, video: of the two stages. first: of a beginning of the
     image stage that ours and its ablations have in common; without, each trains from nothing.
-    baseline: of its image stage, where that differs, for it shares nothing.
+    baseline: of its image stage, where that differs, for it shares nothing. last: of an end of the
+    image stage of ours and the baseline at `NEARLY_NOISE`, where their motion stage is, too;
+    ablations do without, and so does `SHORT`, what they are held against.
     """
 
     clips: int
@@ -61,6 +64,7 @@ class Budget:
     first: tuple[str, ...] = ()
     image: tuple[str, ...] = ()
     baseline: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
     video: tuple[str, ...] = ()
 
 
@@ -72,6 +76,9 @@ def short(steps: int, lr: str = "3e-3", warmup: int = 100) -> tuple[str, ...]:
         *("--config.train.save_every=200", f"--config.train.steps={steps}"),
     )
 
+
+NEARLY_NOISE = "--config.loss.least_timestep=800"
+"""Where a sampler of one or two steps begins, and poses and reference say all that is known."""
 
 PAIRS = ("--config.data.batch=8", "--config.data.frames=2", "--config.data.stride=8")
 """Two targets share a reference, the image stage's most expensive input to read."""
@@ -89,6 +96,7 @@ BUDGETS = {
         first=(*PAIRS, *short(2400)),
         image=(*PAIRS, *short(800, "2e-3", 50), "--config.seed=1"),
         baseline=(*PAIRS, *short(3200)),
+        last=(*PAIRS, *short(600, "2e-3", 50), "--config.seed=2"),
         video=("--config.data.batch=2", *short(450)),
     ),
     "smoke": Budget(
@@ -167,17 +175,39 @@ def _runs(budget: Budget, ablations: bool) -> list[Step]:
     tail, whole, steps = budget.tail, "decoder/weights", []
     if budget.first:
         steps.append(_train("first_image", f"stage1.py:dancer{tail}", whole, budget.first))
-    for name in ("ours", "base", *(ABLATIONS if ablations else ())):
-        image, video = stages_of(name)
-        first = "ours_image" if name in SAME_IMAGE_STAGE else f"{name}_image"
+    for name in ("ours", "base"):
+        image, video = (config + tail for config in stages_of(name))
+        begun, options, every = whole, budget.image, f"{name}_image"
         if name == "base":
-            steps.append(_train(first, image + tail, whole, budget.baseline or budget.image))
-        elif name not in SAME_IMAGE_STAGE:
+            options = budget.baseline or options
+        elif budget.first:
+            steps.append(_branch(name, image))
+            begun = f"{name}_begun"
+        motion = budget.video
+        if budget.last:
+            every, motion = f"{name}_all", (*motion, NEARLY_NOISE)
+        steps.append(_train(every, image, begun, options))
+        if budget.last:
+            steps.append(_train(f"{name}_image", image, every, (*budget.last, NEARLY_NOISE)))
+        steps.append(_train(name, video, f"{name}_image", motion))
+    return [*steps, *(_ablations(budget) if ablations else ())]
+
+
+def _ablations(budget: Budget) -> list[Step]:
+    """Both stages of the ablations, which do without the end of the image stage; ours so, too."""
+    tail, steps, peer = budget.tail, [], "ours_image"
+    if budget.last:
+        peer = "ours_all"
+        steps.append(_train(SHORT, stages_of("ours")[1] + tail, peer, budget.video))
+    for name in ABLATIONS:
+        image, video = (config + tail for config in stages_of(name))
+        if name not in SAME_IMAGE_STAGE:
             if budget.first:
-                steps.append(_branch(name, image.partition(":")[2] + tail))
-            begun = f"{name}_begun" if budget.first else whole
-            steps.append(_train(first, image + tail, begun, budget.image))
-        steps.append(_train(name, video + tail, first, budget.video))
+                steps.append(_branch(name, image))
+            begun = f"{name}_begun" if budget.first else "decoder/weights"
+            steps.append(_train(f"{name}_image", image, begun, budget.image))
+        first = peer if name in SAME_IMAGE_STAGE else f"{name}_image"
+        steps.append(_train(name, video, first, budget.video))
     return steps
 
 
@@ -189,7 +219,8 @@ def stages_of(name: str) -> tuple[str, str]:
     return f"stage1.py:{variants}", f"stage2.py:{variants}"
 
 
-def _branch(name: str, variants: str) -> Step:
+def _branch(name: str, config: str) -> Step:
+    variants = config.partition(":")[2]
     words = ("benchmarks.branch", "--init", "OUT/first_image", "--variants", variants)
     begun = f"{name}_begun"
     return Step(begun, (*words, "--out", f"OUT/{begun}"), f"{begun}/config.json")
@@ -271,7 +302,7 @@ def main() -> None:
     there = {name: file for name, file in SHIPPED.items() if file.is_file()}
     done = begin_with(there if options.shipped else {}, out)
     steps = make_steps(budget, options.ablations)
-    run_steps(left_to_do(steps, done, ("ours", "base", *ABLATIONS)), out, devices)
+    run_steps(left_to_do(steps, done, ("ours", "base", SHORT, *ABLATIONS)), out, devices)
     pack(out)
 
 

@@ -106,6 +106,7 @@ def base_config(stage: int) -> ConfigDict:
                 "drop": 1e-2,
                 "shuffle": 5e-2 if motion else 0.0,
                 "shuffle_rule": "swap",
+                "least_timestep": 0,
             },
             "optim": {
                 "name": "adamw",

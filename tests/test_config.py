@@ -132,6 +132,8 @@ def test_unknown_variants_raise_with_the_nearest_name():
         ("loss.drop", math.nan, "drop: expected 0 to 1, found nan"),
         ("loss.shuffle", -0.1, "shuffle: expected 0 to 1, found -0.1"),
         ("loss.snr_gamma", 0.0, "snr_gamma: expected above 0, found 0.0"),
+        ("loss.least_timestep", 1000, "least_timestep: expected 0 to 999, found 1000"),
+        ("loss.least_timestep", -1, "least_timestep: expected 0 to 999, found -1"),
         ("optim.weight_decay", -1.0, "weight_decay: expected at least 0, found -1.0"),
         ("optim.b1", 1.0, "b1: expected 0 or more and below 1, found 1.0"),
         ("optim.b2", -0.5, "b2: expected 0 or more and below 1, found -0.5"),

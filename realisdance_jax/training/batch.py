@@ -65,13 +65,14 @@ def draw(
     drop: float,
     shuffle: float,
     shuffle_rule: str = "swap",
+    least_timestep: int = 0,
 ) -> Draws:
-    """All draws of `step` for latents `b f h w c`."""
+    """All draws of `step` for latents `b f h w c`; t from `least_timestep` to `timesteps` - 1."""
     batch, frames = latent_shape[:2]
     reference_shape = (batch, *latent_shape[2:])
     order = shuffled_order if shuffle_rule == "swap" else copied_order
     return Draws(
-        jax.random.randint(stream(seed, "timestep", step), (batch,), 0, timesteps),
+        jax.random.randint(stream(seed, "timestep", step), (batch,), least_timestep, timesteps),
         jax.random.normal(stream(seed, "noise", step), latent_shape),
         ~jax.random.bernoulli(stream(seed, "drop", step), drop, (batch,)),
         order(stream(seed, "shuffle", step), batch, conditions, frames, shuffle),

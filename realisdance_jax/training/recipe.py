@@ -99,6 +99,9 @@ def _check_values(recipe: Recipe) -> None:
             raise UserError(f"config.loss: {name}: expected 0 to 1, found {share}")
     if not loss.snr_gamma > 0:
         raise UserError(f"config.loss: snr_gamma: expected above 0, found {loss.snr_gamma}")
+    last = recipe.schedule.num_train_timesteps - 1
+    if not 0 <= (least := loss.least_timestep) <= last:
+        raise UserError(f"config.loss: least_timestep: expected 0 to {last}, found {least}")
     motion = recipe.model.motion
     if motion is not None and frames > motion.max_frames:
         expected = f"1 to {motion.max_frames} (model.motion.max_frames)"

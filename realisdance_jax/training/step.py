@@ -36,6 +36,7 @@ class LossConfig:
     weighting: the paper's `min_snr`, or `min_snr_plus_one`, in which pure noise counts, too; for a
     model without pretrained weights, which must learn from it what a reference is for.
     shuffle_rule: `swap` two frames per example and condition, or the released one-way `copy` (H10).
+    least_timestep: training draws no smaller one; above 0 where few steps from pure noise matter.
     """
 
     snr_gamma: float = 5.0
@@ -43,6 +44,7 @@ class LossConfig:
     drop: float = 1e-2
     shuffle: float = 0.0
     shuffle_rule: Literal["swap", "copy"] = "swap"
+    least_timestep: int = 0
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,7 @@ def make_train_step(
     def step(state: TrainState, frozen: Frozen, batch: Batch):
         shape = _latent_shape(networks, batch)
         timesteps = networks.schedule.num_train_timesteps
-        rates = (loss.drop, loss.shuffle, loss.shuffle_rule)
+        rates = (loss.drop, loss.shuffle, loss.shuffle_rule, loss.least_timestep)
         draws = draw(seed, state.step, shape, conditions, timesteps, *rates)
 
         def run(part: Batch, part_draws: Draws):

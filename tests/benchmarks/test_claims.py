@@ -62,6 +62,13 @@ def test_all_pass_for_a_model_that_is_better():
     assert len(found) == 17
 
 
+def test_ablations_are_held_against_what_learned_as_long():
+    """`ours_short` where it is measured, for the rows about ablations alone."""
+    found = verdicts(record(BETTER | {"ours_short": 5.0}))
+    failed = {text for text, verdict in found.items() if verdict == "fail"}
+    assert failed == {text for text in found if re.search(r"\bno_", text)}
+
+
 def test_an_ordinary_model_fails_and_is_shown():
     found = verdicts(record(dict.fromkeys(BETTER, 3.0), gate=0.7))
     assert "pass" not in found.values()

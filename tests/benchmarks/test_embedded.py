@@ -3,7 +3,16 @@
 import pytest
 
 from benchmarks import embedded
-from benchmarks.embedded import BUDGETS, Step, check_budget, make_steps, run_steps
+from benchmarks.claims import SHORT
+from benchmarks.embedded import (
+    BUDGETS,
+    NEARLY_NOISE,
+    Step,
+    check_budget,
+    make_steps,
+    run_steps,
+)
+from realisdance_jax.config import ABLATIONS
 from realisdance_jax.utils.errors import UserError
 
 DEVICE = "TPU v9"
@@ -44,14 +53,50 @@ def test_another_place_or_budget_is_refused(prepared, reason, tmp_path, monkeypa
         embedded.main()
 
 
-def test_ablations_learn_as_long_as_ours():
+def recipe() -> dict[str, tuple[str, ...]]:
+    return {step.name: step.words for step in make_steps(BUDGETS["cpu"], ablations=True)}
+
+
+def begins_with(name: str) -> str:
+    words = recipe()[name]
+    return words[words.index("--init") + 1]
+
+
+def test_ablations_learn_as_long_as_what_they_are_held_against():
     """The common part and what follows it: as many steps in the image stage for every model."""
-    steps = {step.name: " ".join(step.words) for step in make_steps(BUDGETS["cpu"], ablations=True)}
+    steps = {name: " ".join(words) for name, words in recipe().items()}
 
     def count(name: str) -> int:
         return int(steps[name].split("--config.train.steps=")[1].split()[0])
 
-    for name in ("ours_image", "no_gate_image", "no_hamer_image"):
-        assert count("first_image") + count(name) == count("base_image")
-    names = ("ours", "base", "no_gate", "no_hamer", "no_pose_motion", "no_shuffle")
+    for name in ("ours_all", "no_gate_image", "no_hamer_image"):
+        assert count("first_image") + count(name) == count("base_all")
+    assert count("ours_image") == count("base_image")
+    names = ("ours", "base", SHORT, *ABLATIONS)
     assert len({count(name) for name in names}) == 1
+
+
+def test_only_ours_and_the_baseline_end_at_nearly_pure_noise():
+    found = {name for name, words in recipe().items() if NEARLY_NOISE in words}
+    assert found == {"ours_image", "ours", "base_image", "base"}
+
+
+def test_stages_begin_with_the_result_of_the_one_before():
+    inits = {name: begins_with(name) for name in ("ours", "ours_image", "ours_all", "base_all")}
+    assert inits == {
+        "ours": "OUT/ours_image",
+        "ours_image": "OUT/ours_all",
+        "ours_all": "OUT/ours_begun",
+        "base_all": "OUT/decoder/weights",
+    }
+    for name in (SHORT, "no_pose_motion", "no_shuffle"):
+        assert begins_with(name) == "OUT/ours_all"
+    assert begins_with("no_hamer") == "OUT/no_hamer_image"
+
+
+def test_without_an_end_the_image_stage_is_one_run():
+    steps = {step.name: step.words for step in make_steps(BUDGETS["accelerator"], ablations=True)}
+    images = {name for name in steps if name.endswith("_image")}
+    assert images == {f"{name}_image" for name in ("ours", "base", "no_gate", "no_hamer")}
+    assert not {SHORT, "ours_all"} & set(steps)
+    assert "OUT/ours_image" in steps["no_shuffle"]

@@ -82,7 +82,8 @@ def trained(files, tmp_path, monkeypatch):
 def test_only_the_rest_is_trained(trained):
     assert trained(["ours"], "--budget", "smoke") == ["pictures", "cache", "base_image", "base"]
     assert trained(["ours"], "--budget", "cpu", "--ablations") == [
-        *("pictures", "cache", "first_image", "base_image", "base"),
+        *("pictures", "cache", "first_image", "ours_begun", "ours_all"),
+        *("base_all", "base_image", "base", "ours_short"),
         *("no_gate_begun", "no_gate_image", "no_gate"),
         *("no_hamer_begun", "no_hamer_image", "no_hamer", "no_pose_motion", "no_shuffle"),
     ]

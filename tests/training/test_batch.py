@@ -38,6 +38,12 @@ def test_timesteps_are_uniform_over_all():
     assert abs(float(draws.keep.mean()) - 0.9) < 0.02
 
 
+def test_timesteps_begin_where_they_are_told_to():
+    draws = draw(0, jnp.int32(0), (4000, 1, 1, 1, 1), 3, 1000, 0.1, 0.0, least_timestep=800)
+    assert 800 <= int(draws.t.min()) < 803
+    assert 997 <= int(draws.t.max()) <= 999
+
+
 def test_swap_is_a_true_swap_per_example_and_condition():
     order = np.asarray(shuffled_order(jax.random.key(0), 4000, 3, 8, 0.05))
     np.testing.assert_array_equal(np.sort(order, -1), np.broadcast_to(np.arange(8), order.shape))
