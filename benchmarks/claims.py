@@ -1,8 +1,9 @@
 """The paper's claims in numbers: `make claims`, or `python -m benchmarks.claims`.
 
 Reads what `evaluate` wrote, of ours, the baseline and the ablations on the same clips with the same
-seeds, and holds it against thresholds that were written here before any result was known. A row
-without a result says so; a row that fails is shown as it is.
+seeds, and holds it against thresholds that were written here before any result was known; which of
+ours the ablations are held against was not. A row without a result says so; one that fails is shown
+as it is.
 """
 
 import json
@@ -21,10 +22,13 @@ from realisdance_jax.utils.errors import UserError, exit_on_user_error
 OURS, BASE = "ours", "base"
 HALF = "0.5"
 SHORT = "ours_short"
-"""Ours with as many steps as the ablations, where it is trained longer."""
+"""Ours with the steps and timesteps of the ablations, where the recipe ends ours otherwise."""
 
-CLIPS = {OURS: 32, BASE: 32, SHORT: 16, **dict.fromkeys(ABLATIONS, 16)}
+CLIPS = {OURS: 32, BASE: 32, **dict.fromkeys(ABLATIONS, 16)}
 """Least number of clips of a comparison."""
+
+LEVELS = (OURS, BASE, SHORT, *ABLATIONS)
+"""Models of the second table, in its order."""
 
 OWN = ("weights", "clips", "strengths", "kinds", "cases")
 """Settings that each file may have of its own."""
@@ -76,13 +80,12 @@ def drop(values: Values, model: str, condition: str) -> np.ndarray:
     return values(model, "true", name) - values(model, f"{condition} {HALF}", name)
 
 
-def make_claims(values: Values, seed: int = 0) -> list[Claim]:
+def make_claims(values: Values, peer: str = OURS, seed: int = 0) -> list[Claim]:
     """Every row of the table, in the order of the claims.
 
-    Ablations are held against `SHORT` where it was measured, which learned as long as they did.
+    peer: what ablations are held against, `OURS` or `SHORT`.
     """
-    short = np.isfinite(values(SHORT, "true", "psnr_person")).any()
-    mine = {OURS: OURS, BASE: OURS, **dict.fromkeys(ABLATIONS, SHORT if short else OURS)}
+    peers = {OURS: OURS, BASE: OURS, **dict.fromkeys(ABLATIONS, peer)}
 
     def row(text: str, against: str, ours: np.ndarray, theirs: np.ndarray, wanted: str) -> Claim:
         return Claim(text, against, paired_difference(ours, theirs, seed), wanted)
@@ -93,22 +96,22 @@ def make_claims(values: Values, seed: int = 0) -> list[Claim]:
         others = ((BASE, THIRD, "a third"),) if condition == "dwpose" else ()
         for other, share, words in (*others, ("no_gate", TWO_THIRDS, "two thirds")):
             text = f"PSNR lost to wrong {condition}: at most {words} of {other}'s"
-            first, second = (drop(values, model, condition) for model in (mine[other], other))
-            claims.append(row(text, other, first, share * second, "below"))
+            ours, theirs = (drop(values, model, condition) for model in (peers[other], other))
+            claims.append(row(text, other, ours, share * theirs, "below"))
         weights = [values(OURS, wrong, f"gate_{condition}_{k}") for k in ("wrong", "intact")]
         text = f"gate weight of {condition} falls on its wrong frames"
         claims.append(row(text, OURS, weights[0], weights[1], "below"))
     for metric in ("psnr_hands", "ssim_hands"):
         for other in (BASE, "no_hamer"):
-            pair = (values(model, "true", metric) for model in (mine[other], other))
+            pair = (values(model, "true", metric) for model in (peers[other], other))
             claims.append(row(f"{metric} above {other}'s", other, *pair, "above"))
     for other, share in ((BASE, SMOOTHER), ("no_pose_motion", 1.0)):
         case, name = f"dwpose jitter {HALF}", "jitter_person"
-        first, second = (values(model, case, name) for model in (mine[other], other))
+        ours, theirs = (values(model, case, name) for model in (peers[other], other))
         text = f"jitter under trembling dwpose below {share:g} x {other}'s"
-        claims.append(row(text, other, first, share * second, "below"))
+        claims.append(row(text, other, ours, share * theirs, "below"))
     for other in ABLATIONS:
-        pair = (values(model, "true", "psnr_person") for model in (mine[other], other))
+        pair = (values(model, "true", "psnr_person") for model in (peers[other], other))
         claims.append(row(f"PSNR of the character above {other}'s", other, *pair, "above"))
     return claims
 
@@ -163,10 +166,14 @@ def make_numbers(records: Sequence[dict]) -> dict:
     return found
 
 
-def make_report(records: Sequence[dict]) -> str:
-    """Both tables."""
+def make_report(records: Sequence[dict], peer: str = OURS) -> str:
+    """Both tables, and what rows about ablations are of. peer: as in `make_claims`."""
     values = values_of(records)
-    return make_table(make_claims(values)) + "\n" + make_levels(values, tuple(CLIPS))
+    about = (
+        f"Rows that name an ablation ({', '.join(ABLATIONS)}) are of {peer}, others of {OURS}.\n"
+    )
+    tables = make_table(make_claims(values, peer)), make_levels(values, LEVELS)
+    return "\n".join((tables[0], about, tables[1]))
 
 
 MOST_CLIPS = 100_000
@@ -218,8 +225,10 @@ def read_records(paths: Sequence[Path]) -> list[dict]:
 def main() -> None:
     parser = Parser(prog="benchmarks.claims", description=__doc__)
     parser.add_argument("results", nargs="+", type=Path, help="results.json of evaluate")
+    which = "model that ablations are held against"
+    parser.add_argument("--peer", choices=(OURS, SHORT), default=OURS, help=which)
     options = parser.parse_args()
-    print(make_report(read_records(options.results)), end="")
+    print(make_report(read_records(options.results), options.peer), end="")
 
 
 if __name__ == "__main__":

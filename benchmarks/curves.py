@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ from realisdance_jax.utils.errors import UserError, exit_on_user_error
 
 SIZE, MARGIN = (480, 720), (40, 60)
 COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189), (255, 127, 14))
-COLOURS = (*COLOURS, (23, 190, 207), (140, 86, 75), (90, 90, 90), (188, 189, 34))
+COLOURS = (*COLOURS, (23, 190, 207), (140, 86, 75), (90, 90, 90))
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 LINE = 18
 """Pixels of a line of the caption."""
@@ -88,24 +89,30 @@ def smoothed(points: Mapping[int, float], share: int = SHARE) -> Curve:
     return tuple(np.convolve(x, window / len(window), "valid").tolist() for x in (steps, values))
 
 
-def find_runs(folders: Sequence[Path]) -> dict[str, dict[str, tuple[int, Scalars]]]:
-    """By stage and run: its seed and what it logged. Folders: runs, `train_parts`, or of them.
+def settings_of(config: Mapping[str, Any]) -> str:
+    """What tells apart the curves of one stage: losses among other timesteps do not compare."""
+    least = config.get("loss", {}).get("least_timestep", 0)
+    return f"seed {config['seed']}" + (f", timesteps from {least}" if least else "")
+
+
+def find_runs(folders: Sequence[Path]) -> dict[str, dict[str, tuple[str, Scalars]]]:
+    """By stage and run: its settings and what it logged. Folders: runs, `train_parts`, or of them.
 
     Raises `UserError` where none has logged anything.
     """
     nested = [child for folder in folders if folder.is_dir() for child in sorted(folder.iterdir())]
-    found: dict[str, dict[str, tuple[int, Scalars]]] = {}
+    found: dict[str, dict[str, tuple[str, Scalars]]] = {}
     for folder in (*folders, *nested):
         if is_run(folder):
             config, logged = json.loads((folder / CONFIG).read_text("utf-8")), read_run(folder)
             if logged:
-                entry = config["seed"], logged
+                entry = settings_of(config), logged
                 found.setdefault(STAGES[config["stage"]], {})[folder.name] = entry
         elif (folder / SETTINGS).is_file():
-            seed = json.loads((folder / SETTINGS).read_text("utf-8"))["seed"]
+            settings = settings_of(json.loads((folder / SETTINGS).read_text("utf-8")))
             for part in (*PARTS, DECODER):
                 if (folder / part / CURVES).is_file():
-                    entry = seed, read_table(folder / part / CURVES)
+                    entry = settings, read_table(folder / part / CURVES)
                     found[part.replace("_", " ")] = {part: entry}
     if not found:
         raise UserError(f"{folders[0]}: expected training runs, found none")
@@ -127,7 +134,7 @@ def recorded_devices(folders: Sequence[Path]) -> dict[str, str]:
 
 
 def draw_stage(
-    out: Path, stage: str, runs: dict[str, tuple[int, Scalars]], devices: dict[str, str], words: str
+    out: Path, stage: str, runs: dict[str, tuple[str, Scalars]], devices: dict[str, str], words: str
 ) -> Path:
     """`training_STAGE.png`: the loss of every run of a stage."""
     losses = {name: scalars["loss"] for name, (_, scalars) in runs.items()}
@@ -137,8 +144,8 @@ def draw_stage(
     if not curves:
         raise UserError(f"{stage}: expected losses, found none in {', '.join(runs)}")
     lines = [
-        f"{name}: seed {seed}, {devices.get(name) or 'device not recorded'}"
-        for name, (seed, _) in runs.items()
+        f"{name}: {settings}, {devices.get(name) or 'device not recorded'}"
+        for name, (settings, _) in runs.items()
     ]
     caption = [*lines, words, f"running means over 1/{SHARE} of the logged values"]
     path = out / f"training_{stage.replace(' ', '_')}.png"

@@ -31,6 +31,9 @@ SHIPPED = {name: ROOT / "realisdance_jax" / "embedded" / f"{name}.npz" for name 
 LIMIT = 12_000_000
 """Bytes of a shipped file."""
 
+WHOLE = "decoder/weights"
+"""Where training from nothing begins: the VAE and the image encoder."""
+
 SAME_IMAGE_STAGE = ("no_pose_motion", "no_shuffle")
 """They differ from ours in the motion stage only."""
 
@@ -50,7 +53,7 @@ class Budget:
     """How much of everything. parts, decoder: options of `train_parts`, for both networks and for
     the VAE's decoder alone behind it; image, video: of the two stages. first: of a beginning of the
     image stage that ours and its ablations have in common; without, each trains from nothing.
-    baseline: of its image stage, where that differs, for it shares nothing. last: of an end of the
+    baseline: of its image stage, where that differs, for it shares nothing. end: of an end of the
     image stage of ours and the baseline at `NEARLY_NOISE`, where their motion stage is, too;
     ablations do without, and so does `SHORT`, what they are held against.
     """
@@ -64,11 +67,11 @@ class Budget:
     first: tuple[str, ...] = ()
     image: tuple[str, ...] = ()
     baseline: tuple[str, ...] = ()
-    last: tuple[str, ...] = ()
+    end: tuple[str, ...] = ()
     video: tuple[str, ...] = ()
 
 
-def short(steps: int, lr: str = "3e-3", warmup: int = 100) -> tuple[str, ...]:
+def brief(steps: int, lr: str = "3e-3", warmup: int = 100) -> tuple[str, ...]:
     """For runs of an hour at most, whose rate falls to nothing at their end."""
     return (
         *("--config.optim.name=muon", f"--config.optim.lr={lr}", "--config.optim.ema=0.995"),
@@ -78,7 +81,7 @@ def short(steps: int, lr: str = "3e-3", warmup: int = 100) -> tuple[str, ...]:
 
 
 NEARLY_NOISE = "--config.loss.least_timestep=800"
-"""Where a sampler of one or two steps begins, and poses and reference say all that is known."""
+"""Where a sampler of one step begins, and poses and reference say all that is known."""
 
 PAIRS = ("--config.data.batch=8", "--config.data.frames=2", "--config.data.stride=8")
 """Two targets share a reference, the image stage's most expensive input to read."""
@@ -93,11 +96,11 @@ BUDGETS = {
             *("--vae-batch=4", "--image-encoder-batch=16"),
         ),
         decoder=("--vae-steps=4800", "--crop=64", "--vae-batch=4"),
-        first=(*PAIRS, *short(2400)),
-        image=(*PAIRS, *short(800, "2e-3", 50), "--config.seed=1"),
-        baseline=(*PAIRS, *short(3200)),
-        last=(*PAIRS, *short(600, "2e-3", 50), "--config.seed=2"),
-        video=("--config.data.batch=2", *short(450)),
+        first=(*PAIRS, *brief(2400)),
+        image=(*PAIRS, *brief(800, "2e-3", 50), "--config.seed=1"),
+        baseline=(*PAIRS, *brief(3200)),
+        end=(*PAIRS, *brief(600, "2e-3", 50), "--config.seed=2"),
+        video=("--config.data.batch=2", *brief(450)),
     ),
     "smoke": Budget(
         clips=8,
@@ -147,7 +150,7 @@ def make_steps(budget: Budget, ablations: bool) -> list[Step]:
         "--max-empty",
         "1",
     )
-    weights = ("--cache", "--weights", "OUT/decoder/weights", "--out", "OUT/cache")
+    weights = ("--cache", "--weights", f"OUT/{WHOLE}", "--out", "OUT/cache")
     parts = ("realisdance_jax.train_parts", "--config", f"configs/stage1.py:dancer{tail}", known)
     decoder = ("--workdir", "OUT/decoder", "--init", "OUT/parts/weights", *budget.decoder)
     steps = [
@@ -172,43 +175,51 @@ def left_to_do(steps: list[Step], done: set[str], wanted: Collection[str]) -> li
 
 def _runs(budget: Budget, ablations: bool) -> list[Step]:
     """Both stages of ours, the baseline and the ablations."""
-    tail, whole, steps = budget.tail, "decoder/weights", []
+    steps, video = [], budget.video
     if budget.first:
-        steps.append(_train("first_image", f"stage1.py:dancer{tail}", whole, budget.first))
+        config = f"stage1.py:dancer{budget.tail}"
+        steps.append(_train("first_image", config, WHOLE, budget.first))
+    if budget.end:
+        video = (*video, NEARLY_NOISE)
     for name in ("ours", "base"):
-        image, video = (config + tail for config in stages_of(name))
-        begun, options, every = whole, budget.image, f"{name}_image"
-        if name == "base":
-            options = budget.baseline or options
-        elif budget.first:
-            steps.append(_branch(name, image))
-            begun = f"{name}_begun"
-        motion = budget.video
-        if budget.last:
-            every, motion = f"{name}_all", (*motion, NEARLY_NOISE)
-        steps.append(_train(every, image, begun, options))
-        if budget.last:
-            steps.append(_train(f"{name}_image", image, every, (*budget.last, NEARLY_NOISE)))
-        steps.append(_train(name, video, f"{name}_image", motion))
+        image, motion = (config + budget.tail for config in stages_of(name))
+        steps += _image_stage(name, budget)
+        if budget.end:
+            end = (*budget.end, NEARLY_NOISE)
+            steps.append(_train(f"{name}_end", image, f"{name}_image", end))
+        steps.append(_train(name, motion, end_of(name, budget), video))
     return [*steps, *(_ablations(budget) if ablations else ())]
 
 
 def _ablations(budget: Budget) -> list[Step]:
     """Both stages of the ablations, which do without the end of the image stage; ours so, too."""
-    tail, steps, peer = budget.tail, [], "ours_image"
-    if budget.last:
-        peer = "ours_all"
-        steps.append(_train(SHORT, stages_of("ours")[1] + tail, peer, budget.video))
+    steps = []
+    if budget.end:
+        motion = stages_of("ours")[1] + budget.tail
+        steps.append(_train(SHORT, motion, "ours_image", budget.video))
     for name in ABLATIONS:
-        image, video = (config + tail for config in stages_of(name))
+        first = "ours_image"
         if name not in SAME_IMAGE_STAGE:
-            if budget.first:
-                steps.append(_branch(name, image))
-            begun = f"{name}_begun" if budget.first else "decoder/weights"
-            steps.append(_train(f"{name}_image", image, begun, budget.image))
-        first = peer if name in SAME_IMAGE_STAGE else f"{name}_image"
-        steps.append(_train(name, video, first, budget.video))
+            steps += _image_stage(name, budget)
+            first = f"{name}_image"
+        steps.append(_train(name, stages_of(name)[1] + budget.tail, first, budget.video))
     return steps
+
+
+def _image_stage(name: str, budget: Budget) -> list[Step]:
+    """The run NAME_image; of all but the baseline from the common beginning, if there is one."""
+    config, options = stages_of(name)[0] + budget.tail, budget.image
+    if name == "base":
+        return [_train("base_image", config, WHOLE, budget.baseline or options)]
+    if not budget.first:
+        return [_train(f"{name}_image", config, WHOLE, options)]
+    branch = _branch(name, config.partition(":")[2])
+    return [branch, _train(f"{name}_image", config, branch.name, options)]
+
+
+def end_of(name: str, budget: Budget) -> str:
+    """The last run of the image stage of ours or the baseline."""
+    return f"{name}_end" if budget.end else f"{name}_image"
 
 
 def stages_of(name: str) -> tuple[str, str]:
@@ -219,8 +230,7 @@ def stages_of(name: str) -> tuple[str, str]:
     return f"stage1.py:{variants}", f"stage2.py:{variants}"
 
 
-def _branch(name: str, config: str) -> Step:
-    variants = config.partition(":")[2]
+def _branch(name: str, variants: str) -> Step:
     words = ("benchmarks.branch", "--init", "OUT/first_image", "--variants", variants)
     begun = f"{name}_begun"
     return Step(begun, (*words, "--out", f"OUT/{begun}"), f"{begun}/config.json")
@@ -241,10 +251,16 @@ def devices_of_commands() -> str:
     return found.stdout.strip().splitlines()[-1]
 
 
+def budget_of(out: Path) -> str:
+    """Name of the budget with which OUT was begun; empty where none was."""
+    path = out / "budget"
+    return path.read_text("utf-8").strip() if path.is_file() else ""
+
+
 def check_budget(out: Path, name: str) -> None:
     """Remember in OUT what it is trained with; `UserError` where that was another budget."""
     path = out / "budget"
-    if path.is_file() and (found := path.read_text("utf-8").strip()) != name:
+    if (found := budget_of(out)) and found != name:
         raise UserError(f"{out}: expected budget {found}, with which it was begun, found {name}")
     with atomic_output(path) as partial:
         partial.write_text(f"{name}\n", "utf-8")
@@ -295,12 +311,16 @@ def main() -> None:
     if options.budget == "accelerator" and devices == "cpu":
         hint = "install .[cuda] or .[tpu] into the environment, or take BUDGET=cpu"
         raise UserError(f"budget accelerator: expected a GPU or TPU, found cpu ({hint})")
+    if options.shipped and options.ablations and options.budget == "accelerator":
+        expected = "budget cpu beside --shipped, with which the embedded weights were trained"
+        raise UserError(f"--ablations: expected {expected}, found accelerator")
     out = options.out.absolute()
     check_folder(out)
     check_budget(out, options.budget)
     budget = BUDGETS[options.budget]
     there = {name: file for name, file in SHIPPED.items() if file.is_file()}
-    done = begin_with(there if options.shipped else {}, out)
+    ends = {name: end_of(name, budget) for name in there}
+    done = begin_with(there if options.shipped else {}, ends, out)
     steps = make_steps(budget, options.ablations)
     run_steps(left_to_do(steps, done, ("ours", "base", SHORT, *ABLATIONS)), out, devices)
     pack(out)

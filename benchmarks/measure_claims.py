@@ -2,8 +2,8 @@
 
 Models are runs in OUT, as `make embedded ABLATIONS=1` leaves them, or come with the package. What
 was measured of the same weights in the same way is kept; rows about a model that is nowhere, or
-not trained to its end, say "not measured". Where the recipe trains ours longer than its ablations,
-they are held against ours without that: `ours_short`.
+not trained to its end, say "not measured". Where the budget of OUT ends the training of ours in a
+way that its ablations lack, they are held against ours without that, `ours_short`.
 """
 
 import json
@@ -18,8 +18,8 @@ from typing import Any
 
 import jax
 
-from benchmarks.claims import SHORT, make_numbers, make_report, read_records
-from benchmarks.embedded import ROOT, SHIPPED
+from benchmarks.claims import CLIPS, OURS, SHORT, make_numbers, make_report, read_records
+from benchmarks.embedded import BUDGETS, ROOT, SHIPPED, budget_of
 from realisdance_jax.checkpoints.export import last_step, weights_of
 from realisdance_jax.checkpoints.folder import weights_folder
 from realisdance_jax.checkpoints.run import CONFIG, is_run
@@ -97,6 +97,12 @@ def weights_for(model: str, out: Path) -> Path | None:
     return file
 
 
+def peer_in(out: Path) -> str:
+    """What the ablations in OUT are held against."""
+    budget = BUDGETS.get(budget_of(out))
+    return SHORT if budget is not None and budget.end else OURS
+
+
 def settings_of(words: list[str], model: str, weights: Path) -> Any:
     """What `evaluate` would write of itself."""
     options = make_parser().parse_args(words)
@@ -145,7 +151,9 @@ def main() -> None:
         check_folder(options.table.absolute().parent)
         if options.table.is_dir():
             raise UserError(f"{options.table}: expected a file to write, found a folder")
-    found = {model: weights_for(model, out) for model in MEASUREMENTS}
+    peer = peer_in(out)
+    wanted = [model for model in MEASUREMENTS if model in (peer, *CLIPS)]
+    found = {model: weights_for(model, out) for model in wanted}
     with ExitStack() as stack:
         there = {
             model: stack.enter_context(weights_folder(path))
@@ -155,7 +163,7 @@ def main() -> None:
         if not there:
             raise UserError(f"{out}: expected trained models, found none (make embedded)")
         records = read_records([measure(m, folder, out) for m, folder in there.items()])
-    report = make_report(records)
+    report = make_report(records, peer)
     print(report, end="")
     if options.table:
         numbers = json.dumps(make_numbers(records), indent=0).replace(",\n", ", ") + "\n"

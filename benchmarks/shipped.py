@@ -44,15 +44,15 @@ def is_there(folder: Path) -> bool:
     return False
 
 
-def begin_with(files: Mapping[str, Path], out: Path) -> set[str]:
-    """Unpack weights into OUT/NAME, their image stages into OUT/NAME_image, and OUT/decoder.
+def begin_with(files: Mapping[str, Path], ends: Mapping[str, str], out: Path) -> set[str]:
+    """Unpack weights into OUT/NAME, their image stages into OUT/ENDS[NAME], and OUT/decoder.
 
     Returns the names of the steps of the recipe that have nothing left to do.
     Raises `UserError` where there is something else, such as a run that was trained here.
     """
     done: set[str] = set()
     for name, file in files.items():
-        whole, image = out / name, out / f"{name}_image"
+        whole, image = out / name, out / ends[name]
         if not is_there(whole):
             unpack_weights(file, whole)
         manifest = read_manifest(whole)
@@ -62,5 +62,5 @@ def begin_with(files: Mapping[str, Path], out: Path) -> set[str]:
             if not is_there(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_some(whole, target, without, names)
-        done |= {name, f"{name}_image", "parts", "decoder"}
+        done |= {name, ends[name], "parts", "decoder"}
     return done

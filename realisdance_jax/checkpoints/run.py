@@ -28,6 +28,10 @@ FREE_KEYS = (
 """Configuration that may differ on resuming; anything else needs --allow-config-change."""
 
 
+ADDED_KEYS = {"loss.least_timestep": 0}
+"""Configuration that runs may be too old to have, and what they did."""
+
+
 def is_run(path: Path) -> bool:
     """Whether `path` is the folder of a training run."""
     return (path / CONFIG).is_file() and (path / BASE).is_dir()
@@ -46,7 +50,7 @@ def flat_config(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Lines `key: old -> new` for what differs and is not free."""
-    before, after = flat_config(old), flat_config(new)
+    before, after = ADDED_KEYS | flat_config(old), ADDED_KEYS | flat_config(new)
     changed = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
     held = [k for k in changed if not any(k == f or k.startswith(f"{f}.") for f in FREE_KEYS)]
     return [f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in held]

@@ -65,6 +65,7 @@ def draw(
     drop: float,
     shuffle: float,
     shuffle_rule: str = "swap",
+    *,
     least_timestep: int = 0,
 ) -> Draws:
     """All draws of `step` for latents `b f h w c`; t from `least_timestep` to `timesteps` - 1."""

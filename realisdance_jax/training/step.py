@@ -36,7 +36,8 @@ class LossConfig:
     weighting: the paper's `min_snr`, or `min_snr_plus_one`, in which pure noise counts, too; for a
     model without pretrained weights, which must learn from it what a reference is for.
     shuffle_rule: `swap` two frames per example and condition, or the released one-way `copy` (H10).
-    least_timestep: training draws no smaller one; above 0 where few steps from pure noise matter.
+    least_timestep: training draws no smaller one. Above 0 for samplers of one step from pure noise;
+    with `min_snr_plus_one`, for `min_snr` gives large timesteps next to no weight.
     """
 
     snr_gamma: float = 5.0
@@ -232,8 +233,17 @@ def make_train_step(
     def step(state: TrainState, frozen: Frozen, batch: Batch):
         shape = _latent_shape(networks, batch)
         timesteps = networks.schedule.num_train_timesteps
-        rates = (loss.drop, loss.shuffle, loss.shuffle_rule, loss.least_timestep)
-        draws = draw(seed, state.step, shape, conditions, timesteps, *rates)
+        draws = draw(
+            seed,
+            state.step,
+            shape,
+            conditions,
+            timesteps,
+            loss.drop,
+            loss.shuffle,
+            loss.shuffle_rule,
+            least_timestep=loss.least_timestep,
+        )
 
         def run(part: Batch, part_draws: Draws):
             with exact_products(networks.model.compute.dtype):

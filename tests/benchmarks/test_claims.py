@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks import measure_claims
 from benchmarks.claims import (
+    OURS,
+    SHORT,
     make_claims,
     make_numbers,
     make_report,
@@ -16,8 +18,14 @@ from benchmarks.claims import (
     read_records,
     values_of,
 )
-from benchmarks.embedded import BUDGETS, command, make_steps
-from benchmarks.measure_claims import MEASUREMENTS, is_measured, settings_of, weights_for
+from benchmarks.embedded import BUDGETS, check_budget, command, make_steps
+from benchmarks.measure_claims import (
+    MEASUREMENTS,
+    is_measured,
+    peer_in,
+    settings_of,
+    weights_for,
+)
 from realisdance_jax.config import ABLATIONS
 from realisdance_jax.data.config import CONDITIONS
 from realisdance_jax.evaluate import make_config, make_parser
@@ -52,8 +60,8 @@ def record(drops: dict[str, float], clips: int = 32, gate: float = 0.3) -> dict:
 BETTER = {"ours": 1.0, "base": 6.0, **dict.fromkeys(ABLATIONS, 3.0)}
 
 
-def verdicts(*records: dict) -> dict[str, str]:
-    return {claim.text: claim.verdict for claim in make_claims(values_of(records))}
+def verdicts(*records: dict, peer: str = OURS) -> dict[str, str]:
+    return {claim.text: claim.verdict for claim in make_claims(values_of(records), peer)}
 
 
 def test_all_pass_for_a_model_that_is_better():
@@ -63,10 +71,21 @@ def test_all_pass_for_a_model_that_is_better():
 
 
 def test_ablations_are_held_against_what_learned_as_long():
-    """`ours_short` where it is measured, for the rows about ablations alone."""
-    found = verdicts(record(BETTER | {"ours_short": 5.0}))
-    failed = {text for text, verdict in found.items() if verdict == "fail"}
-    assert failed == {text for text in found if re.search(r"\bno_", text)}
+    """Where that is `ours_short`, for the rows about ablations alone; never ours in its place."""
+    worse = verdicts(record(BETTER | {SHORT: 5.0}), peer=SHORT)
+    about = {text for text in worse if re.search(r"\bno_", text)}
+    assert {text for text, verdict in worse.items() if verdict == "fail"} == about
+    absent = verdicts(record(BETTER), peer=SHORT)
+    assert {text for text, verdict in absent.items() if verdict == "not measured"} == about
+    report = make_report([record(BETTER | {SHORT: 5.0})], SHORT)
+    assert "are of ours_short, others of ours" in report
+
+
+@pytest.mark.parametrize(("budget", "peer"), [("cpu", SHORT), ("accelerator", OURS), ("", OURS)])
+def test_the_budget_says_what_ablations_are_held_against(budget, peer, tmp_path):
+    if budget:
+        check_budget(tmp_path, budget)
+    assert peer_in(tmp_path) == peer
 
 
 def test_an_ordinary_model_fails_and_is_shown():
@@ -152,11 +171,11 @@ def test_what_is_measured_is_what_the_table_needs(tmp_path):
     assert len(rows) == sum(item.clips * len(item.cases) for item in MEASUREMENTS.values())
 
     def measured(rows: list[dict]) -> int:
-        report = make_report([{"settings": SETTINGS, "rows": rows}])
+        report = make_report([{"settings": SETTINGS, "rows": rows}], SHORT)
         return sum(cell.strip() not in ("", "not measured") for cell in report.split("|"))
 
     everything = measured(rows)
-    assert "not measured" not in make_report([{"settings": SETTINGS, "rows": rows}])
+    assert "not measured" not in make_report([{"settings": SETTINGS, "rows": rows}], SHORT)
     for model, item in MEASUREMENTS.items():
         for case in item.cases:
             fewer = [row for row in rows if (row["model"], row["case"]) != (model, case)]

@@ -26,7 +26,8 @@ def write_logs(run, name: int, values: dict[int, float]) -> None:
 
 def make_run(run, stage: int, values: dict[int, float]) -> None:
     (run / "base").mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps({"stage": stage, "seed": 7}))
+    config = {"stage": stage, "seed": 7, "loss": {"least_timestep": 800 if stage == 2 else 0}}
+    (run / "run.json").write_text(json.dumps(config))
     write_logs(run, 1, values)
 
 
@@ -89,7 +90,8 @@ def test_runs_are_grouped_by_stage(folder):
         "vae": ["vae"],
         "image encoder": ["image_encoder"],
     }
-    assert found["video stage"]["ours"][0] == 7
+    assert found["video stage"]["ours"][0] == "seed 7, timesteps from 800"
+    assert found["image stage"]["ours_image"][0] == "seed 7"
     devices = recorded_devices([folder])
     assert devices["ours"] == "TPU v9, 120 min"
     assert devices["vae"] == "TPU v9, 1 min"

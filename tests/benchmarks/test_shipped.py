@@ -16,6 +16,8 @@ from realisdance_jax.utils.errors import UserError
 from realisdance_jax.utils.tree import flatten
 from tests.checkpoints.test_packed import MODEL
 
+ENDS = {"ours": "ours_image"}
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
@@ -31,7 +33,7 @@ def leaves(folder, name: str) -> dict[str, np.ndarray]:
 
 
 def test_image_stage_and_parts_are_those_of_the_whole(files, tmp_path):
-    assert begin_with(files, tmp_path) == {"ours", "ours_image", "parts", "decoder"}
+    assert begin_with(files, ENDS, tmp_path) == {"ours", "ours_image", "parts", "decoder"}
     whole, image = read_manifest(tmp_path / "ours"), read_manifest(tmp_path / "ours_image")
     assert image.model == dataclasses.replace(whole.model, motion=None)
     assert set(image.components) == {*COMPONENTS, *PARTS}
@@ -42,7 +44,7 @@ def test_image_stage_and_parts_are_those_of_the_whole(files, tmp_path):
         assert after.keys() == {path for path in before if "motion_modules" not in path}
         assert all(np.array_equal(after[path], before[path]) for path in after)
     again = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("config.json")}
-    begin_with(files, tmp_path)
+    begin_with(files, ENDS, tmp_path)
     assert again == {path: path.stat().st_mtime_ns for path in again}
 
 
@@ -51,7 +53,7 @@ def test_what_was_trained_here_is_kept(name, files, tmp_path):
     kept = tmp_path / name / "checkpoints" / "200"
     kept.mkdir(parents=True)
     with pytest.raises(UserError, match="expected unpacked weights or nothing"):
-        begin_with(files, tmp_path)
+        begin_with(files, ENDS, tmp_path)
     assert kept.is_dir()
 
 
@@ -82,11 +84,17 @@ def trained(files, tmp_path, monkeypatch):
 def test_only_the_rest_is_trained(trained):
     assert trained(["ours"], "--budget", "smoke") == ["pictures", "cache", "base_image", "base"]
     assert trained(["ours"], "--budget", "cpu", "--ablations") == [
-        *("pictures", "cache", "first_image", "ours_begun", "ours_all"),
-        *("base_all", "base_image", "base", "ours_short"),
+        *("pictures", "cache", "first_image", "ours_begun", "ours_image"),
+        *("base_image", "base_end", "base", "ours_short"),
         *("no_gate_begun", "no_gate_image", "no_gate"),
         *("no_hamer_begun", "no_hamer_image", "no_hamer", "no_pose_motion", "no_shuffle"),
     ]
+
+
+def test_ablations_are_trained_like_the_shipped_weights_or_not_at_all(trained, monkeypatch):
+    monkeypatch.setattr(embedded, "devices_of_commands", lambda: "TPU v9")
+    with pytest.raises(UserError, match="expected budget cpu beside --shipped"):
+        trained(["ours"], "--budget", "accelerator", "--ablations")
 
 
 def test_nothing_is_trained_where_all_is_shipped(trained):

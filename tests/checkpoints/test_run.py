@@ -129,6 +129,13 @@ def test_what_may_change():
     assert "mesh" in FREE_KEYS
 
 
+def test_runs_older_than_a_key_resume_as_they_began():
+    old = {"loss": {"drop": 0.1}}
+    assert config_changes(old, {"loss": {"drop": 0.1, "least_timestep": 0}}) == []
+    changed = {"loss": {"drop": 0.1, "least_timestep": 800}}
+    assert config_changes(old, changed) == ["loss.least_timestep: 0 -> 800"]
+
+
 def test_another_stage_wants_another_folder(tmp_path):
     """With its weights this run is where that stage starts; no option makes one run of both."""
     (tmp_path / "base").mkdir()

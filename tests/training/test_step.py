@@ -216,12 +216,12 @@ class Toy:
         return noisy * a[0] + a[1] * shift[:, None, None, None, None] * b
 
 
-def toy_step(accumulate: int = 1):
+def toy_step(accumulate: int = 1, **options):
     networks = Networks(
         Toy(), None, SimpleNamespace(config=SimpleNamespace(scaling=0.5)), ScheduleConfig()
     )
     optimizer = make_optimizer(OptimConfig(lr=0.1), 10)
-    loss = LossConfig(drop=0.3, shuffle=0.5)
+    loss = LossConfig(drop=0.3, shuffle=0.5, **options)
     return optimizer, jax.jit(make_train_step(networks, loss, optimizer, 7, accumulate))
 
 
@@ -254,6 +254,12 @@ def test_parts_of_a_batch_make_the_update_of_the_whole(parts):
     np.testing.assert_allclose(split_told["mse"], told["mse"], rtol=1e-5)  # in the same order
     np.testing.assert_array_equal(split_told["t"], told["t"])
     assert int(split_told["draws"]) == int(told["draws"])
+
+
+def test_a_step_draws_no_timestep_below_the_least():
+    optimizer, step = toy_step(least_timestep=990)
+    _, told = step(fresh(optimizer), FROZEN, toy_batch())
+    assert int(told["t"].min()) >= 990
 
 
 def test_after_twenty_bad_updates_in_a_row_it_gives_up(tmp_path):
