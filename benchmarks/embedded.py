@@ -28,6 +28,9 @@ from realisdance_jax.utils.files import atomic_output
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = {name: ROOT / "realisdance_jax" / "embedded" / f"{name}.npz" for name in ("ours", "base")}
+OF_SHIPPED = "cpu"
+"""Budget with which they were trained."""
+
 LIMIT = 12_000_000
 """Bytes of a shipped file."""
 
@@ -311,9 +314,9 @@ def main() -> None:
     if options.budget == "accelerator" and devices == "cpu":
         hint = "install .[cuda] or .[tpu] into the environment, or take BUDGET=cpu"
         raise UserError(f"budget accelerator: expected a GPU or TPU, found cpu ({hint})")
-    if options.shipped and options.ablations and options.budget == "accelerator":
-        expected = "budget cpu beside --shipped, with which the embedded weights were trained"
-        raise UserError(f"--ablations: expected {expected}, found accelerator")
+    if options.shipped and options.ablations and options.budget != OF_SHIPPED:
+        expected = f"budget {OF_SHIPPED} beside --shipped, with which those weights were trained"
+        raise UserError(f"--ablations: expected {expected}, found {options.budget}")
     out = options.out.absolute()
     check_folder(out)
     check_budget(out, options.budget)

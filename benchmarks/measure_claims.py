@@ -19,7 +19,7 @@ from typing import Any
 import jax
 
 from benchmarks.claims import CLIPS, OURS, SHORT, make_numbers, make_report, read_records
-from benchmarks.embedded import BUDGETS, ROOT, SHIPPED, budget_of
+from benchmarks.embedded import BUDGETS, OF_SHIPPED, ROOT, SHIPPED, budget_of
 from realisdance_jax.checkpoints.export import last_step, weights_of
 from realisdance_jax.checkpoints.folder import weights_folder
 from realisdance_jax.checkpoints.run import CONFIG, is_run
@@ -98,8 +98,8 @@ def weights_for(model: str, out: Path) -> Path | None:
 
 
 def peer_in(out: Path) -> str:
-    """What the ablations in OUT are held against."""
-    budget = BUDGETS.get(budget_of(out))
+    """What the ablations in OUT are held against; no recipe there: by shipped weights."""
+    budget = BUDGETS.get(budget_of(out) or OF_SHIPPED)
     return SHORT if budget is not None and budget.end else OURS
 
 

@@ -152,7 +152,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results")
     parser.add_argument("--ref", type=Path, help="picture of another dancer, to dance instead")
     parser.add_argument("--dance", type=int, default=0, help="number of the held-out dance")
-    parser.add_argument("--steps", type=int, default=2, help="denoising steps")
+    parser.add_argument("--steps", type=int, default=1, help="denoising steps")
     parser.add_argument(
         "--frames", type=int, default=FRAMES, help=f"to animate; beyond {FRAMES} another dance"
     )

@@ -29,7 +29,7 @@ FREE_KEYS = (
 
 
 ADDED_KEYS = {"loss.least_timestep": 0}
-"""Configuration that runs may be too old to have, and what they did."""
+"""Keys that older runs lack, with the value they ran with."""
 
 
 def is_run(path: Path) -> bool:

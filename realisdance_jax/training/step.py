@@ -233,17 +233,8 @@ def make_train_step(
     def step(state: TrainState, frozen: Frozen, batch: Batch):
         shape = _latent_shape(networks, batch)
         timesteps = networks.schedule.num_train_timesteps
-        draws = draw(
-            seed,
-            state.step,
-            shape,
-            conditions,
-            timesteps,
-            loss.drop,
-            loss.shuffle,
-            loss.shuffle_rule,
-            least_timestep=loss.least_timestep,
-        )
+        rates, least = (loss.drop, loss.shuffle, loss.shuffle_rule), loss.least_timestep
+        draws = draw(seed, state.step, shape, conditions, timesteps, *rates, least_timestep=least)
 
         def run(part: Batch, part_draws: Draws):
             with exact_products(networks.model.compute.dtype):

@@ -81,7 +81,7 @@ def test_ablations_are_held_against_what_learned_as_long():
     assert "are of ours_short, others of ours" in report
 
 
-@pytest.mark.parametrize(("budget", "peer"), [("cpu", SHORT), ("accelerator", OURS), ("", OURS)])
+@pytest.mark.parametrize(("budget", "peer"), [("cpu", SHORT), ("accelerator", OURS), ("", SHORT)])
 def test_the_budget_says_what_ablations_are_held_against(budget, peer, tmp_path):
     if budget:
         check_budget(tmp_path, budget)

@@ -91,10 +91,11 @@ def test_only_the_rest_is_trained(trained):
     ]
 
 
-def test_ablations_are_trained_like_the_shipped_weights_or_not_at_all(trained, monkeypatch):
+@pytest.mark.parametrize("budget", ["accelerator", "smoke"])
+def test_ablations_are_trained_like_the_shipped_weights_or_not_at_all(budget, trained, monkeypatch):
     monkeypatch.setattr(embedded, "devices_of_commands", lambda: "TPU v9")
-    with pytest.raises(UserError, match="expected budget cpu beside --shipped"):
-        trained(["ours"], "--budget", "accelerator", "--ablations")
+    with pytest.raises(UserError, match=f"expected budget cpu beside --shipped, .*{budget}"):
+        trained(["ours"], "--budget", budget, "--ablations")
 
 
 def test_nothing_is_trained_where_all_is_shipped(trained):

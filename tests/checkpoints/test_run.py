@@ -11,13 +11,17 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from realisdance_jax.checkpoints.run import (
+    ADDED_KEYS,
     FREE_KEYS,
     RunCheckpoints,
     check_config,
     config_changes,
+    flat_config,
     store_config,
 )
+from realisdance_jax.config import base_config
 from realisdance_jax.parallel.mesh import make_mesh
+from realisdance_jax.utils.errors import UserError
 from tests.refusals import refusal
 
 SIDE = 512
@@ -134,6 +138,16 @@ def test_runs_older_than_a_key_resume_as_they_began():
     assert config_changes(old, {"loss": {"drop": 0.1, "least_timestep": 0}}) == []
     changed = {"loss": {"drop": 0.1, "least_timestep": 800}}
     assert config_changes(old, changed) == ["loss.least_timestep: 0 -> 800"]
+    now = flat_config(base_config(2).to_dict())
+    assert {key: now[key] for key in ADDED_KEYS} == ADDED_KEYS
+
+
+def test_a_folder_of_such_a_run_is_gone_on_with(tmp_path):
+    store_config(tmp_path, {"stage": 2, "loss": {"drop": 0.1}})
+    (tmp_path / "base").mkdir()
+    check_config(tmp_path, {"stage": 2, "loss": {"drop": 0.1, "least_timestep": 0}}, False)
+    with pytest.raises(UserError, match="least_timestep: 0 -> 1"):
+        check_config(tmp_path, {"stage": 2, "loss": {"drop": 0.1, "least_timestep": 1}}, False)
 
 
 def test_another_stage_wants_another_folder(tmp_path):
