@@ -14,7 +14,7 @@ help:
 	@echo "                 REF=my.png: whom that picture of the dancers' world shows"
 	@echo "make embedded    train the embedded weights from nothing; again: go on (hours; BUDGET=cpu trains less of everything)"
 	@echo "                 SHIPPED=1: begin with the weights that come with the package"
-	@echo "make claims      measure the paper's claims on what 'make embedded ABLATIONS=1' trained"
+	@echo "make claims      measure the paper's claims on what 'make embedded ABLATIONS=1' trained: OUT/claims/claims.md"
 	@echo "make test        install and run the tests (8 simulated devices, no accelerator)"
 	@echo "make test-slow   the tests that take minutes"
 	@echo "make test-cross  compare with live PyTorch libraries (installs torch==2.13.0)"
@@ -45,7 +45,7 @@ embedded: venv
 	$(BIN)/python -m benchmarks.embedded --budget $(BUDGET) --out "$(EMBEDDED)" $(if $(ABLATIONS),--ablations) $(if $(SHIPPED),--shipped)
 
 claims: venv
-	$(BIN)/python -m benchmarks.measure_claims --out "$(EMBEDDED)" --table benchmarks/results/claims.md
+	$(BIN)/python -m benchmarks.measure_claims --out "$(EMBEDDED)" --table "$(EMBEDDED)/claims/claims.md"
 
 test: venv
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder

@@ -1,4 +1,4 @@
-"""The paper's claims in numbers: `make claims`, or `python -m benchmarks.claims`.
+"""The table of the paper's claims, `python -m benchmarks.claims`; `make claims` measures, too.
 
 Reads what `evaluate` wrote, of ours, the baseline and the ablations on the same clips with the same
 seeds, and holds it against thresholds that were written here before any result was known; which of
@@ -225,7 +225,7 @@ def read_records(paths: Sequence[Path]) -> list[dict]:
 def main() -> None:
     parser = Parser(prog="benchmarks.claims", description=__doc__)
     parser.add_argument("results", nargs="+", type=Path, help="results.json of evaluate")
-    which = "model that ablations are held against"
+    which = "model that ablations are held against; ours_short is ours trained like them"
     parser.add_argument("--peer", choices=(OURS, SHORT), default=OURS, help=which)
     options = parser.parse_args()
     print(make_report(read_records(options.results), options.peer), end="")

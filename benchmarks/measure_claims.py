@@ -2,8 +2,8 @@
 
 Models are runs in OUT, as `make embedded ABLATIONS=1` leaves them, or come with the package. What
 was measured of the same weights in the same way is kept; rows about a model that is nowhere, or
-not trained to its end, say "not measured". Where the budget of OUT ends the training of ours in a
-way that its ablations lack, they are held against ours without that, `ours_short`.
+not trained to its end, say "not measured". Ablations are held against a model trained as they are:
+`ours_short`, which is ours without the end of its image stage, or ours where the budget has none.
 """
 
 import json
