@@ -89,8 +89,8 @@ def smoothed(points: Mapping[int, float], share: int = SHARE) -> Curve:
     return tuple(np.convolve(x, window / len(window), "valid").tolist() for x in (steps, values))
 
 
-def settings_of(config: Mapping[str, Any]) -> str:
-    """What tells apart the curves of one stage: losses among other timesteps do not compare."""
+def run_label(config: Mapping[str, Any]) -> str:
+    """Seed and least timestep: losses among other timesteps do not compare."""
     least = config.get("loss", {}).get("least_timestep", 0)
     return f"seed {config['seed']}" + (f", timesteps from {least}" if least else "")
 
@@ -106,10 +106,10 @@ def find_runs(folders: Sequence[Path]) -> dict[str, dict[str, tuple[str, Scalars
         if is_run(folder):
             config, logged = json.loads((folder / CONFIG).read_text("utf-8")), read_run(folder)
             if logged:
-                entry = settings_of(config), logged
+                entry = run_label(config), logged
                 found.setdefault(STAGES[config["stage"]], {})[folder.name] = entry
         elif (folder / SETTINGS).is_file():
-            settings = settings_of(json.loads((folder / SETTINGS).read_text("utf-8")))
+            settings = run_label(json.loads((folder / SETTINGS).read_text("utf-8")))
             for part in (*PARTS, DECODER):
                 if (folder / part / CURVES).is_file():
                     entry = settings, read_table(folder / part / CURVES)

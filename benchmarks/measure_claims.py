@@ -98,7 +98,7 @@ def weights_for(model: str, out: Path) -> Path | None:
 
 
 def peer_in(out: Path) -> str:
-    """What the ablations in OUT are held against; no recipe there: by shipped weights."""
+    """What ablations in OUT are held against; without a budget, that of shipped weights counts."""
     budget = BUDGETS.get(budget_of(out) or OF_SHIPPED)
     return SHORT if budget is not None and budget.end else OURS
 
@@ -152,8 +152,7 @@ def main() -> None:
         if options.table.is_dir():
             raise UserError(f"{options.table}: expected a file to write, found a folder")
     peer = peer_in(out)
-    wanted = [model for model in MEASUREMENTS if model in (peer, *CLIPS)]
-    found = {model: weights_for(model, out) for model in wanted}
+    found = {model: weights_for(model, out) for model in MEASUREMENTS if model in {peer, *CLIPS}}
     with ExitStack() as stack:
         there = {
             model: stack.enter_context(weights_folder(path))

@@ -27,7 +27,6 @@ FREE_KEYS = (
 )
 """Configuration that may differ on resuming; anything else needs --allow-config-change."""
 
-
 ADDED_KEYS = {"loss.least_timestep": 0}
 """Keys that older runs lack, with the value they ran with."""
 
